@@ -1,0 +1,52 @@
+"""Enhanced status codes (RFC 3463) and SMTP replies (RFC 5321 section 4.2).
+
+For: the two kinds of code by which mail systems say what happened. Never: what a code means for the recipient; that is outcome's.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import Self
+
+_STATUS = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})")
+_STATUS_ALONE = re.compile(r"(?<![\d.])([245])\.(\d{1,3})\.(\d{1,3})(?![\d.]\d|\d)")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class StatusCode:
+    """An enhanced mail system status code, `class.subject.detail` (RFC 3463 section 2)."""
+
+    klass: int
+    subject: int
+    detail: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """Read a code from the start of `text` (`5.1.1 (bad mailbox)` is met in the wild); None if there is none."""
+        found = _STATUS.match(text.strip())
+        return cls(*map(int, found.groups())) if found else None
+
+    @classmethod
+    def find(cls, text: str) -> Self | None:
+        """Find the first code that stands alone in `text`; parts of IP addresses and version numbers are not codes."""
+        found = _STATUS_ALONE.search(text)
+        return cls(*map(int, found.groups())) if found else None
+
+    @property
+    def permanent(self) -> bool:
+        """Whether the class says permanent failure (RFC 3463 section 3.1)."""
+        return self.klass == 5
+
+    def __str__(self) -> str:
+        return f"{self.klass}.{self.subject}.{self.detail}"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An SMTP reply as some server gave it: three-digit code, enhanced status if it had one, the text without both."""
+
+    code: int
+    status: StatusCode | None
+    text: str
+
+    def __str__(self) -> str:
+        return " ".join(str(part) for part in (self.code, self.status, self.text) if part)

@@ -1,0 +1,74 @@
+"""What every store promises.
+
+For: the contract between intake, the doors and a backend. Never: deciding what an event does; `policy.step` does, inside the backend's
+write transaction. A store keeps every event, and the record of an address is the fold of its events.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from bounced.address import AddressKey
+from bounced.fault import OwnFault
+from bounced.record import AddressRecord, AnyEvent
+
+
+class StoreFault(OwnFault):
+    """The store could not do it, and nothing was changed: ask again later. The message holds no stranger's text."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """What became of an event. `fresh` is False where its token had told as much before: nothing was stored, `before` is `after`."""
+
+    before: AddressRecord
+    after: AddressRecord
+    fresh: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How often something was refused or repeated: `what` is one of our words, `source` an IP network or "", `day` YYYY-MM-DD in UTC."""
+
+    day: str
+    what: str
+    source: str
+
+
+class Store(Protocol):
+    """One suppression store. Coroutines write and return after the commit is on disk; plain methods read at once, from committed state.
+
+    Everything may raise StoreFault. A reader sees what was committed before it asked (read your writes).
+    """
+
+    async def record(self, event: AnyEvent) -> Recorded:
+        """Add an event and step its record, in one transaction. Returns when it is durable. Waiting calls share a transaction."""
+        ...
+
+    async def intern(self, opaque_id: str, key: AddressKey) -> None:
+        """Make sure that `recipient_of(opaque_id)` answers `key`, durably, before the return path leaves the house."""
+        ...
+
+    async def count(self, tallies: Mapping[Tally, int]) -> None:
+        """Add to the tallies of what was refused."""
+        ...
+
+    def look_up(self, key: AddressKey) -> AddressRecord:
+        """Return the record of an address; an empty one for an address of which nothing is known."""
+        ...
+
+    def history(self, key: AddressKey) -> Sequence[AnyEvent]:
+        """Return all kept events of an address, oldest first."""
+        ...
+
+    def recipient_of(self, opaque_id: str) -> AddressKey | None:
+        """Return the recipient that was interned under this id."""
+        ...
+
+    def tallies(self) -> Mapping[Tally, int]:
+        """Return all tallies."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what has begun, then let go of everything. Later calls raise StoreFault."""
+        ...

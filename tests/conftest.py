@@ -1,0 +1,42 @@
+"""What many tests share: where the corpus is, which programs there are, a clock that stands still.
+
+A test that needs something this machine lacks skips and says what; with BOUNCED_REQUIRE_ALL=1 (as in CI) the same is a failure.
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+_SHARED = Path(__file__).resolve().parents[2] / "shared"
+
+
+def lacking(what: str) -> None:
+    """Skip for want of `what`; fail instead where nothing may be missing."""
+    if os.environ.get("BOUNCED_REQUIRE_ALL") == "1":
+        pytest.fail(f"BOUNCED_REQUIRE_ALL=1, and missing: {what}")
+    pytest.skip(f"needs {what}")
+
+
+@pytest.fixture
+def shared() -> Path:
+    """The directory with the corpus and the tools, which is not part of the project."""
+    if not (_SHARED / "corpus" / "labels.jsonl").is_file():
+        lacking("the corpus beside the project (../shared)")
+    return _SHARED
+
+
+@pytest.fixture
+def need_program() -> Callable[[str], str]:
+    """Give the path of a program of the system, or skip with its name."""
+
+    def find(name: str) -> str:
+        path = shutil.which(name, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/lib/postfix/sbin")
+        if path is None:
+            lacking(f"the program {name}")
+        assert path is not None
+        return path
+
+    return find
