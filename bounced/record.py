@@ -60,9 +60,10 @@ class Noticed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivered(Event):
-    """A mail arrived, as told by a mailer (`by`) or by a report of delivery."""
+    """A mail arrived, as told by a mailer (`by`, no token) or by a report of delivery, proved by its token."""
 
     by: str
+    token: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

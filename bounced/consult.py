@@ -1,0 +1,124 @@
+"""One question from the socket to the answer, and what mailers and people tell us.
+
+For: everything that a door asks of the store on somebody's behalf. Never: a wire format, and never "clear" because something broke.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import assert_never
+
+import structlog
+
+from bounced.address import AddressError, AddressKey, address_key
+from bounced.query import Answer, Aside, Check, Clear, Garbled, Question, Sign, SignedPath, Suppressed, Trouble
+from bounced.record import AddressRecord, AnyEvent, Blocked, Delivered, Released, Standing
+from bounced.returnpath import Claims, Refusal, ReturnPath
+from bounced.scope import EVERYWHERE, Scope
+from bounced.store import Recorded, Store, StoreFault, Tally
+
+
+class Consult:
+    """Answers for the return-path domain `domain`, whose signed paths it hands out."""
+
+    def __init__(self, *, domain: str, return_path: ReturnPath, store: Store, clock: Callable[[], float]) -> None:
+        """Put the parts together; `clock` gives Unix seconds."""
+        self._domain = domain
+        self._return_path = return_path
+        self._store = store
+        self._clock = clock
+        self._log = structlog.get_logger("consult")
+
+    async def answer(self, question: Question) -> Answer:
+        """Answer one question of a wire protocol. Never raises."""
+        match question:
+            case Check():
+                return self.check(question)
+            case Sign():
+                return await self.sign(question)
+            case Aside():
+                return Clear()
+            case Garbled(reason=reason):
+                return Trouble(reason)
+            case _:
+                assert_never(question)
+
+    def check(self, question: Check) -> Suppressed | Clear | Trouble:
+        """Tell whether mail of a stream may go to an address. What is no address cannot be on the list, and is the mailer's to refuse."""
+        if question.scope not in self._return_path.scopes:
+            return Trouble("this scope is not declared in the configuration")
+        try:
+            block = self._store.look_up(address_key(question.recipient)).block(question.scope)
+        except AddressError:
+            return Clear()
+        except StoreFault as fault:
+            self._log.error("query.failed", why=str(fault))
+            return Trouble("the suppression list cannot be read now")
+        return Clear() if block is None else Suppressed(reply_text(block))
+
+    async def sign(self, question: Sign) -> SignedPath | Trouble:
+        """Sign a return path for one mail; where it is opaque, the store knows the recipient before it is handed out."""
+        if question.scope not in self._return_path.scopes:
+            return Trouble("this scope is not declared in the configuration")
+        try:
+            recipient = address_key(question.recipient)
+            signed = self._return_path.sign(recipient, question.scope, self.now())
+            if signed.opaque_id is not None and self._store.recipient_of(signed.opaque_id) is None:
+                await self._store.intern(signed.opaque_id, recipient)
+        except AddressError as error:
+            return Trouble(str(error))
+        except StoreFault as fault:
+            self._log.error("query.failed", why=str(fault))
+            return Trouble("the return path cannot be signed now")
+        return SignedPath(f"{signed.local_part}@{self._domain}")
+
+    def verify(self, local_part: str) -> Claims | Refusal:
+        """Tell what a return path's local part proves now. Raises StoreFault."""
+        return self._return_path.verify(local_part, self.now(), self._store.recipient_of)
+
+    def why(self, address: str) -> tuple[AddressRecord, Sequence[AnyEvent]]:
+        """Return an address's record and all its events. Raises AddressError, StoreFault."""
+        key = address_key(address)
+        return self._store.look_up(key), self._store.history(key)
+
+    async def block(self, address: str, scope: Scope, *, by: str, reason: str) -> Recorded:
+        """Put an address on the list, in one stream or EVERYWHERE. Raises AddressError, StoreFault."""
+        return await self._tell(Blocked(at=self.now(), key=address_key(address), scope=scope, by=by, reason=reason))
+
+    async def release(self, address: str, scope: Scope = EVERYWHERE, *, by: str, reason: str) -> Recorded:
+        """Take an address off the list; mail signed before counts no more. Raises AddressError, StoreFault."""
+        return await self._tell(Released(at=self.now(), key=address_key(address), scope=scope, by=by, reason=reason))
+
+    async def delivered(self, address: str, scope: Scope, *, by: str) -> Recorded:
+        """Hear from a mailer that a mail arrived: a run of soft bounces ends. Raises AddressError, StoreFault."""
+        return await self._tell(Delivered(at=self.now(), key=address_key(address), scope=scope, by=by))
+
+    def tallies(self) -> Mapping[Tally, int]:
+        """Return how often what was refused or repeated. Raises StoreFault."""
+        return self._store.tallies()
+
+    def declared(self, scope: Scope) -> bool:
+        """Tell whether a stream is declared in the configuration."""
+        return scope in self._return_path.scopes
+
+    def healthy(self) -> bool:
+        """Tell whether the list can be read."""
+        try:
+            self._store.look_up(AddressKey("health@invalid"))
+        except StoreFault:
+            return False
+        return True
+
+    def now(self) -> int:
+        """Return Unix time in whole seconds."""
+        return int(self._clock())
+
+    async def _tell(self, event: Blocked | Released | Delivered) -> Recorded:
+        recorded = await self._store.record(event)
+        self._log.info(f"address.{type(event).__name__.lower()}", rcpt=event.key, scope=event.scope, by=event.by)
+        return recorded
+
+
+def reply_text(block: Standing) -> str:
+    """Return what a sender is told of a suppressed recipient: one line of printable ASCII, without code."""
+    day = datetime.fromtimestamp(block.since or 0, UTC).date().isoformat()
+    return f"recipient is on the suppression list ({block.cause}, {block.category}, {day})"

@@ -1,0 +1,226 @@
+"""One bounce from envelope to commit. Read this file first.
+
+For: the order of things: who was mailed (the token), why it came back (the report), what that means (the outcome), what follows (an event
+that the store adds to the address's record). Never: SMTP, SQL or thresholds. The one thing that may go wrong after DATA is that we cannot
+commit; then a fault is raised, the client gets a 4xx and keeps the bounce.
+"""
+
+import ipaddress
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import structlog
+
+from bounced.address import AddressError, AddressKey, address_key
+from bounced.envelope import Envelope
+from bounced.maildir import Maildir
+from bounced.outcome import Category, Disposition, Outcome
+from bounced.outcome.judge import judge, judge_feedback
+from bounced.outcome.ruleset import RuleSet
+from bounced.record import AnyEvent, Bounced, Complained, Delivered, Noticed
+from bounced.report import Action, AutomaticReply, DeliveryReport, FeedbackReport, RecipientStatus, Report, Unrecognized
+from bounced.report.reader import read
+from bounced.returnpath import Claims, Refusal, ReturnPath
+from bounced.store import Recorded, Store, Tally
+
+_LOCAL_MAILBOXES = {"postmaster", "abuse"}
+_MOST_TALLIES = 10_000
+"""Sources told apart between two flushes; a flood from more is counted under one name."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalMailbox:
+    """A mailbox that RFC 5321 section 4.5.1 or RFC 2142 wants to be read by a person here: kept as it comes, never judged."""
+
+    name: str
+
+
+Admission = Claims | LocalMailbox | Refusal
+
+
+class Intake:
+    """Takes bounces for the return-path `domains`; the first of them is the one that we sign."""
+
+    def __init__(
+        self,
+        *,
+        domains: tuple[str, ...],
+        return_path: ReturnPath,
+        rules: RuleSet,
+        store: Store,
+        postmaster: Maildir,
+        unread: Maildir,
+        clock: Callable[[], float],
+    ) -> None:
+        """Put the parts together; `clock` gives Unix seconds. The `unread` Maildir gets what no reader understood."""
+        self._domains = frozenset(domain.lower() for domain in domains)
+        self._return_path = return_path
+        self._rules = rules
+        self._store = store
+        self._postmaster = postmaster
+        self._unread = unread
+        self._clock = clock
+        self._refused: Counter[Tally] = Counter()
+        self._log = structlog.get_logger("intake")
+
+    def admit(self, envelope: Envelope) -> Admission:
+        """At RCPT, before any content: tell whom this recipient concerns, or why it is refused. Refusals are counted, not stored yet."""
+        local_part, _, domain = envelope.forward_path.rpartition("@")
+        if not local_part and domain.lower() == "postmaster":
+            return LocalMailbox("postmaster")
+        if domain.lower() not in self._domains:
+            return self._refuse(Refusal.FOREIGN, envelope)
+        if local_part.lower() in _LOCAL_MAILBOXES:
+            return LocalMailbox(local_part.lower())
+        claims = self._return_path.verify(local_part, envelope.received_at, self._store.recipient_of)
+        return self._refuse(claims, envelope) if isinstance(claims, Refusal) else claims
+
+    async def accept(self, envelope: Envelope, admission: Claims | LocalMailbox, content: bytes) -> None:
+        """After DATA: read, judge and commit. Returns when it is on disk; raises OwnFault when it is not, and then nothing has changed."""
+        if isinstance(admission, LocalMailbox):
+            await self._postmaster.keep(_with_trace(envelope, content))
+            self._log.info("mail.kept", mailbox=admission.name, client=envelope.client, size=len(content))
+            return
+        report = read(content)
+        event = self._event(report, admission, envelope)
+        if isinstance(report, Unrecognized):
+            await self._unread.keep(_with_trace(envelope, content))
+        recorded = await self._store.record(event)
+        self._tell(event, recorded, len(content))
+
+    async def flush(self) -> None:
+        """Store the counts of what was refused since the last flush; they wait for the next one if the store cannot."""
+        waiting, self._refused = self._refused, Counter()
+        try:
+            if waiting:
+                await self._store.count(waiting)
+        except BaseException:
+            self._refused.update(waiting)
+            raise
+
+    def _event(self, report: Report, claims: Claims, envelope: Envelope) -> AnyEvent:
+        match report:
+            case DeliveryReport():
+                recipient = _named(report, claims.recipient)
+                if recipient is None:
+                    return self._noticed("unattributed", report.reader, claims, envelope)
+                outcome = judge(recipient, report.reporting_mta, self._rules)
+                return self._bounced(outcome, recipient, report, claims, envelope)
+            case FeedbackReport():
+                outcome = judge_feedback(report)
+                if outcome.category is not Category.COMPLAINT:
+                    return self._noticed(outcome.category.value, report.reader, claims, envelope)
+                return Complained(
+                    at=envelope.received_at,
+                    key=claims.recipient,
+                    scope=claims.scope,
+                    token=claims.token,
+                    signed_at=claims.signed_at,
+                    feedback_type=report.feedback_type,
+                    client=envelope.client,
+                )
+            case AutomaticReply():
+                return self._noticed(report.automation.value, report.reader, claims, envelope)
+            case Unrecognized():
+                return self._noticed("unrecognized", "none", claims, envelope)
+
+    def _bounced(
+        self, outcome: Outcome, recipient: RecipientStatus, report: DeliveryReport, claims: Claims, envelope: Envelope
+    ) -> AnyEvent:
+        if recipient.action is Action.DELIVERED:
+            return Delivered(at=envelope.received_at, key=claims.recipient, scope=claims.scope, by="report", token=claims.token)
+        if outcome.disposition is Disposition.NONE:
+            return self._noticed(recipient.action.value, report.reader, claims, envelope)
+        return Bounced(
+            at=envelope.received_at,
+            key=claims.recipient,
+            scope=claims.scope,
+            token=claims.token,
+            signed_at=claims.signed_at,
+            outcome=outcome,
+            reader=report.reader,
+            final_recipient=_somebody_else(recipient, claims.recipient),
+            client=envelope.client,
+        )
+
+    def _noticed(self, what: str, reader: str, claims: Claims, envelope: Envelope) -> Noticed:
+        return Noticed(
+            at=envelope.received_at,
+            key=claims.recipient,
+            scope=claims.scope,
+            token=claims.token,
+            signed_at=claims.signed_at,
+            what=what,
+            reader=reader,
+            client=envelope.client,
+        )
+
+    def _refuse(self, refusal: Refusal, envelope: Envelope) -> Refusal:
+        tally = Tally(day=_day(envelope.received_at), what=refusal.value, source=_network(envelope.client))
+        if tally not in self._refused and len(self._refused) >= _MOST_TALLIES:
+            tally = Tally(day=tally.day, what=tally.what, source="")
+        self._refused[tally] += 1
+        return refusal
+
+    def _tell(self, event: AnyEvent, recorded: Recorded, size: int) -> None:
+        words: dict[str, str | int | bool | None] = {"rcpt": event.key, "scope": event.scope, "size": size, "fresh": recorded.fresh}
+        if isinstance(event, Bounced | Complained | Noticed):
+            # Not the whole token: who can read the log could replay it.
+            words |= {"mail": event.token[:7], "client": event.client}
+        match event:
+            case Bounced(outcome=outcome, reader=reader):
+                words |= {
+                    "disposition": outcome.disposition.value,
+                    "category": outcome.category.value,
+                    "status": outcome.status,
+                    "rule": outcome.rule,
+                    "reader": reader,
+                }
+            case Noticed(what=what, reader=reader):
+                words |= {"what": what, "reader": reader}
+            case _:
+                pass
+        words["suppressed"] = recorded.after.block(event.scope) is not None
+        self._log.info(f"bounce.{type(event).__name__.lower()}", **words)
+
+
+def _named(report: DeliveryReport, recipient: AddressKey) -> RecipientStatus | None:
+    """Return what the report says of `recipient`: where it is named, else the only one there is (a forwarder's target)."""
+    for status in report.recipients:
+        if any(_key(address) == recipient for address in (status.original_recipient, status.final_recipient)):
+            return status
+    return report.recipients[0] if len(report.recipients) == 1 else None
+
+
+def _somebody_else(recipient: RecipientStatus, ours: AddressKey) -> str | None:
+    named = _key(recipient.final_recipient)
+    return named if named != ours else None
+
+
+def _key(address: str | None) -> AddressKey | None:
+    try:
+        return address_key(address) if address else None
+    except AddressError:
+        return None
+
+
+def _with_trace(envelope: Envelope, content: bytes) -> bytes:
+    """Put the envelope before kept mail as delivery does (RFC 5321 section 4.4), with nothing in it that could begin another header."""
+    fields = {"Return-Path": f"<{envelope.reverse_path or ''}>", "Delivered-To": envelope.forward_path, "X-Client": envelope.client}
+    lines = (f"{name}: {''.join(char if char.isprintable() else '?' for char in text)}\n" for name, text in fields.items())
+    return "".join(lines).encode("utf-8", "backslashreplace") + content
+
+
+def _day(at: int) -> str:
+    return datetime.fromtimestamp(at, UTC).date().isoformat()
+
+
+def _network(client: str) -> str:
+    """Return the network that a client counts under: /24 of IPv4, /64 of IPv6; other words as they are."""
+    try:
+        address = ipaddress.ip_address(client)
+    except ValueError:
+        return client
+    return str(ipaddress.ip_network((address, 24 if address.version == 4 else 64), strict=False))

@@ -1,0 +1,68 @@
+"""A Maildir that has the mail on disk before it says so.
+
+For: mail to postmaster and abuse, and returned mail that nobody could read. Never: the store's work; what is kept here is for people.
+"""
+
+import asyncio
+import itertools
+import os
+import socket
+import time
+from pathlib import Path
+
+from bounced.fault import OwnFault
+
+
+class Maildir:
+    """Messages in `path`, one file each, at most `quota` octets in all: beyond that the oldest go first."""
+
+    def __init__(self, path: Path, quota: int) -> None:
+        """Take `path` as it is; it is made when the first message comes."""
+        self._path = path
+        self._quota = quota
+        self._serial = itertools.count()
+        self._host = socket.gethostname().replace("/", "\\057").replace(":", "\\072")
+        self._lock = asyncio.Lock()
+
+    async def keep(self, content: bytes) -> None:
+        """Keep one message; returns when it is on disk. Raises OwnFault where that fails."""
+        async with self._lock:
+            try:
+                await asyncio.to_thread(self._write, content)
+            except OSError as error:
+                raise OwnFault(f"cannot write to {self._path}: {error.strerror}") from error
+
+    def _write(self, content: bytes) -> None:
+        for part in ("tmp", "new", "cur"):
+            (self._path / part).mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._make_room(len(content))
+        name = f"{time.time_ns() // 10**9}.P{os.getpid()}Q{next(self._serial)}R{os.urandom(4).hex()}.{self._host}"
+        draft = self._path / "tmp" / name
+        with open(draft, "xb", opener=_private) as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(self._path / "new" / name)
+        _sync_directory(self._path / "new")
+
+    def _make_room(self, octets: int) -> None:
+        kept = sorted((file for part in ("new", "cur") for file in (self._path / part).iterdir()), key=lambda file: file.name)
+        sizes = {file: file.stat().st_size for file in kept}
+        excess = sum(sizes.values()) + octets - self._quota
+        for file in kept:
+            if excess <= 0:
+                return
+            file.unlink()
+            excess -= sizes[file]
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _sync_directory(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
