@@ -8,21 +8,24 @@ import re
 from dataclasses import dataclass
 from typing import NewType, Self
 
-import idna
-
 AddressKey = NewType("AddressKey", str)
 """A mailbox as the store knows it: domain as lower-case A-labels, local part folded in ASCII only, quotes only where needed."""
 
 MAX_OCTETS = 320
 """Longer addresses are refused: 64 + 1 + 255 (RFC 5321 section 4.5.3.1); real carriers exceed single limits, never the sum."""
 
-_ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-\x80-\U0010ffff"
+MAX_DOMAIN = 255
+"""Octets of a domain as A-labels (RFC 5321 section 4.5.3.1.2)."""
+
+_OVERLONG = f"the address has more than {MAX_OCTETS} octets"
+_ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-\xa0-\U0010ffff"
 # Dots where RFC 5321 forbids them (a..b@, a.@) are living mailboxes at Japanese carriers.
 _DOT_ATOM = re.compile(rf"[{_ATEXT}.]+")
-_QUOTED = re.compile(r'"((?:[^"\\\x00-\x1f\x7f]|\\[\x20-\x7e])*)"')
+_QUOTED = re.compile(r'"((?:[^"\\\x00-\x1f\x7f-\x9f]|\\[\x20-\x7e])+)"')
 _ESCAPED = re.compile(r"\\(.)")
-_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
+_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _LITERAL = re.compile(r"\[[A-Za-z0-9.:]{2,60}\]")
+_CONTROL = re.compile(r"[\x80-\xa0]")
 _ASCII_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
@@ -43,25 +46,25 @@ class Mailbox:
 
         Raises AddressError for everything else, control characters, lone surrogates and overlong text among it.
         """
+        if len(text) > MAX_OCTETS:
+            raise AddressError(_OVERLONG)
         try:
-            octets = len(text.encode())
+            text.encode()
         except UnicodeEncodeError:
             raise AddressError("the address holds octets that are not text") from None
-        if octets > MAX_OCTETS:
-            raise AddressError(f"the address has more than {MAX_OCTETS} octets")
-        local_part, at, domain = text.rpartition("@")
-        if not at or not local_part or not domain:
+        written, at, domain = text.rpartition("@")
+        if not at or not written or not domain:
             raise AddressError("the address has no local part, no @ or no domain")
-        quoted = _QUOTED.fullmatch(local_part)
+        domain = _a_labels(domain)
+        # An A-label is longer than its U-label; what is accepted must stay acceptable as we write it.
+        if len(written.encode()) + len("@") + len(domain) > MAX_OCTETS:
+            raise AddressError(_OVERLONG)
+        quoted = _QUOTED.fullmatch(written)
         if quoted:
-            local_part = _ESCAPED.sub(r"\1", quoted[1])
-            if not local_part:
-                raise AddressError("the local part is empty")
-        elif not _DOT_ATOM.fullmatch(local_part):
+            return cls(_ESCAPED.sub(r"\1", quoted[1]), domain)
+        if not _DOT_ATOM.fullmatch(written):
             raise AddressError("the local part holds a character that it may not")
-        if any(0x80 <= ord(char) <= 0x9F for char in local_part):
-            raise AddressError("the local part holds a control character")
-        return cls(local_part, _a_labels(domain))
+        return cls(written, domain)
 
     @property
     def key(self) -> AddressKey:
@@ -88,30 +91,29 @@ def _a_labels(domain: str) -> str:
     if domain.startswith("["):
         if not _LITERAL.fullmatch(domain):
             raise AddressError("the address literal is malformed")
-        return domain.translate(_ASCII_LOWER)
+        return domain.lower()
     labels = domain.removesuffix(".").split(".")
-    encoded = ".".join(map(_a_label, labels))
-    if len(encoded) > 255:
-        raise AddressError("the domain has more than 255 octets")
-    return encoded
+    encoded = [label.lower() if label.isascii() else _a_label(label) for label in labels]
+    if not all(map(_LABEL.fullmatch, encoded)):
+        raise AddressError("the domain holds an empty, overlong or malformed label")
+    whole = ".".join(encoded)
+    if len(whole) > MAX_DOMAIN:
+        raise AddressError(f"the domain has more than {MAX_DOMAIN} octets")
+    return whole
 
 
 def _a_label(label: str) -> str:
-    if label.isascii():
-        if not _LABEL.fullmatch(label):
-            raise AddressError("the domain holds an empty or malformed label")
-        return label.translate(_ASCII_LOWER)
-    if any(ord(char) <= 0x20 or 0x7F <= ord(char) <= 0xA0 for char in label):
+    """Encode a label as IDNA does (RFC 5891 section 4.4), also where IDNA 2008 refuses it: such labels are met in mail.
+
+    Refusing or mapping them is the registries' matter; encoded as they stand they equal nothing but themselves.
+    """
+    if _CONTROL.search(label):
         raise AddressError("the domain holds a control character")
-    folded = "".join(map(_fold, label))
-    try:
-        return idna.alabel(folded).decode("ascii")
-    except (idna.IDNAError, UnicodeError):
-        # Labels that IDNA 2008 refuses are met in mail. Encoded as they stand they equal nothing but themselves.
-        return "xn--" + folded.encode("punycode").decode("ascii").translate(_ASCII_LOWER)
+    return "xn--" + "".join(map(_fold, label)).encode("punycode").decode("ascii")
 
 
 def _fold(char: str) -> str:
     lower = char.lower()
     # U+212A KELVIN SIGN lowers to "k": a letter outside ASCII must never become one inside.
-    return lower if len(lower) == 1 and lower.isascii() == char.isascii() else char
+    # Cherokee folds upwards (Unicode CaseFolding.txt): there the capitals are the letters of domains.
+    return lower if len(lower) == 1 and lower.isascii() == char.isascii() and char.casefold() != char else char

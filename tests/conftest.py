@@ -1,6 +1,7 @@
 """What many tests share: where the corpus is, which programs there are, a clock that stands still.
 
 A test that needs something this machine lacks skips and says what; with BOUNCED_REQUIRE_ALL=1 (as in CI) the same is a failure.
+Tests that count run a reduced count; with BOUNCED_ACCEPTANCE=1 they run the full one.
 """
 
 import os
@@ -26,6 +27,12 @@ def shared() -> Path:
     if not (_SHARED / "corpus" / "labels.jsonl").is_file():
         lacking("the corpus beside the project (../shared)")
     return _SHARED
+
+
+@pytest.fixture(scope="session")
+def full_counts() -> bool:
+    """Whether to run the full counts (BOUNCED_ACCEPTANCE=1): `rounds = 1_000_000 if full_counts else 10_000`."""
+    return os.environ.get("BOUNCED_ACCEPTANCE") == "1"
 
 
 @pytest.fixture
