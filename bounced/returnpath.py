@@ -11,7 +11,7 @@ lower case, and every case variant of it verifies, since relays fold local parts
 
 The time is cut to 25 bits and completed by the verifier to the moment nearest to now; the MAC is over the whole time, so a seal does not
 become valid again when the cut time comes round (388 days). The scope is found among the declared ones, by its tag first. Recipients that
-do not fit, or hold characters at which mail systems balk, travel as `b+<seal>+<opaque id>`, and the store knows whom the id means.
+do not fit, or at whose characters mail systems balk, travel as `b+<seal>+<opaque id>`, and the store knows whom the id means.
 """
 
 import base64
@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Self
 
-from bounced.address import AddressError, AddressKey, address_key
+from bounced.address import AddressKey
 from bounced.scope import Scope
 
 MAX_LOCAL_PART = 64
@@ -34,9 +34,10 @@ _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 _WRAP = 1 << 25
 _MAC_OCTETS = 10
 _SEAL = 23
+_NAMED = MAX_LOCAL_PART - len("b++") - _SEAL
 _SECRET_OCTETS = 32
-_SEALED = re.compile(r"b\+([a-z2-7]{5}[a-z2-7][a-z2-7][a-z2-7]{16})\+(.+)", re.IGNORECASE | re.ASCII)
-_OPAQUE_ID = re.compile(r"[a-z2-7]{16}")
+# Nothing longer, and no other letters, were ever signed.
+_SEALED = re.compile(rf"b\+([a-z2-7]{{{_SEAL}}})\+([a-z0-9._+=~-]{{1,{_NAMED}}})", re.IGNORECASE | re.ASCII)
 # The rest goes opaque: % ! / | and quotes are refused by the stock rules of Exim and sendmail, others by shells and gateways.
 _PLAIN = re.compile(r"[a-z0-9._+=~-]+=[a-z0-9._-]+")
 _RING_LINE = re.compile(r"([a-z2-7])\s+([A-Za-z0-9+/]{43}=)")
@@ -143,8 +144,10 @@ class ReturnPath:
 
     def __post_init__(self) -> None:
         """Check what the type cannot, and lay out the two tables that verifying reads."""
-        if not 0 < self.max_age <= MAX_AGE_LIMIT or not self.scopes:
-            raise ValueError(f"max_age is 1 to {MAX_AGE_LIMIT} seconds, and at least one scope is declared")
+        if not 0 < self.max_age <= MAX_AGE_LIMIT or not 0 <= self.max_ahead <= MAX_AGE_LIMIT:
+            raise ValueError(f"max_age is 1 to {MAX_AGE_LIMIT} seconds, max_ahead 0 to as many")
+        if not self.scopes or not self.ring.keys:
+            raise ValueError("at least one scope is declared, and the ring holds a key")
         tagged: dict[str, tuple[Scope, ...]] = {}
         for scope in self.scopes:
             tagged[_tag(scope)] = (*tagged.get(_tag(scope), ()), scope)
@@ -162,9 +165,10 @@ class ReturnPath:
         local_part, _, domain = recipient.rpartition("@")
         named = f"{local_part}={domain}"
         opaque_id = None
-        if not _PLAIN.fullmatch(named) or len("b++") + _SEAL + len(named) > MAX_LOCAL_PART:
+        # Two dots in a row are no dot-string (RFC 5321 section 4.1.2), though some mailboxes have them.
+        if len(named) > _NAMED or ".." in named or not _PLAIN.fullmatch(named):
             named = opaque_id = _opaque_id(recipient)
-        mac = _base32(_mac(key.secret, now, scope, named))
+        mac = _mac(key.secret, now, scope, named)
         return Signed(f"b+{_cut_time(now)}{key.id}{_tag(scope)}{mac}+{named}", opaque_id)
 
     def verify(self, local_part: str, now: int, recipient_of: Callable[[str], AddressKey | None]) -> Claims | Refusal:
@@ -172,14 +176,13 @@ class ReturnPath:
         found = _SEALED.fullmatch(local_part)
         if not found:
             return Refusal.FOREIGN
-        seal, named = found[1].lower(), _folded(found[2])
+        seal, named = found[1].lower(), found[2].lower()
         secret = self._secrets.get(seal[5])
         if secret is None:
             return Refusal.UNKNOWN_KEY
         signed_at = _whole_time(seal[:5], now)
-        mac = base64.b32decode(seal[7:].upper())
         for scope in self._tagged.get(seal[6], ()):
-            if hmac.compare_digest(mac, _mac(secret, signed_at, scope, named)):
+            if hmac.compare_digest(seal[7:], _mac(secret, signed_at, scope, named)):
                 break
         else:
             return Refusal.FORGED
@@ -187,29 +190,17 @@ class ReturnPath:
             return Refusal.EXPIRED
         if signed_at > now + self.max_ahead:
             return Refusal.FUTURE
-        recipient = recipient_of(named) if _OPAQUE_ID.fullmatch(named) else _recipient(named)
+        # The MAC says that we wrote the name: a plain one is a key with = for its last @, and only an opaque one has no =.
+        local_part, plain, domain = named.rpartition("=")
+        recipient = AddressKey(f"{local_part}@{domain}") if plain else recipient_of(named)
         if recipient is None:
             return Refusal.FORGOTTEN
         return Claims(recipient=recipient, scope=scope, signed_at=signed_at, token=seal)
 
 
-def _mac(secret: bytes, signed_at: int, scope: Scope, named: str) -> bytes:
-    # The octets 0x80 and above that a stranger may send are kept apart from one another, never an error.
-    message = f"bounced return path 1\0{signed_at}\0{scope}\0{named}".encode("utf-8", "surrogatepass")
-    return hmac.digest(secret, message, "sha256")[:_MAC_OCTETS]
-
-
-def _folded(named: str) -> str:
-    """Fold the case that relays may have changed: of ASCII letters only, as address keys do."""
-    return "".join(char.lower() if char.isascii() else char for char in named)
-
-
-def _recipient(named: str) -> AddressKey | None:
-    local_part, _, domain = named.rpartition("=")
-    try:
-        return address_key(f"{local_part}@{domain}")
-    except AddressError:
-        return None
+def _mac(secret: bytes, signed_at: int, scope: Scope, named: str) -> str:
+    message = f"bounced return path 1\0{signed_at}\0{scope}\0{named}".encode()
+    return _base32(hmac.digest(secret, message, "sha256")[:_MAC_OCTETS])
 
 
 def _tag(scope: Scope) -> str:

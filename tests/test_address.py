@@ -195,7 +195,7 @@ def test_at_lookalikes_never_split(at: str) -> None:
 
 
 def test_no_key_is_shared_by_two_code_points(full_counts: bool) -> None:
-    """Of all code points (reduced: the first 16,384), only a letter and its lower case (within ASCII, or within the rest of a domain) share a key."""
+    """Of all code points (reduced: the first 16,384), only an ASCII letter and its lower case share a key in the local part."""
     local_parts: dict[str, str] = {}
     points = sys.maxunicode + 1 if full_counts else 0x4000
     for point in range(points):
