@@ -1,0 +1,257 @@
+"""The database file and what lies beside it: claimed, created, checked, migrated, opened.
+
+For: refusing to serve from a file that is damaged, missing, newer than we are or somebody else's. Never: creating a database where one
+had been; a suppression list that comes back empty mails the dead.
+
+Beside `bounced.db` lies `bounced.db.state`: whoever holds its lock (flock) may write the database; that it says something means that the
+database exists, and what it says is whether it was closed in order. Where it was not, the write-ahead log holds commits and must be there.
+"""
+
+import fcntl
+import os
+import sqlite3
+import struct
+from enum import StrEnum
+from pathlib import Path
+
+from bounced.fault import OperatorFault
+
+SCHEMA = Path(__file__).parent / "schema"
+"""The migrations, NNNN.sql, applied in the order of their numbers."""
+
+WRITE_PATIENCE = 2.0
+"""Seconds that a transaction waits for a foreign program's lock."""
+
+READ_PATIENCE = 0.05
+"""Seconds that a lookup waits for a lock; it blocks the event loop, and readers wait in rare moments only (WAL)."""
+
+_APPLICATION_ID = 0x626E6364  # "bncd"
+_RESTORE = "restore the newest backup, or move the database and its .state file away to begin with an empty store"
+
+
+class State(StrEnum):
+    """What the state file says."""
+
+    FRESH = ""
+    OPEN = "open"
+    CLOSED = "closed"
+
+
+class Claim:
+    """The right to write one database, and the memory that it exists."""
+
+    def __init__(self, path: Path) -> None:
+        """Claim the database at `path` for this process. Raises OperatorFault if another one holds it."""
+        self._file = beside(path, ".state")
+        try:
+            self._descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        except OSError as error:
+            raise OperatorFault(f"cannot open {self._file}: {error.strerror}", "check the directory, its owner and its mode") from None
+        try:
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(self._descriptor)
+            raise OperatorFault(f"another process writes {path}", "stop the other daemon; one database has one writer") from None
+
+    @property
+    def state(self) -> State:
+        """What was last written down. Raises OperatorFault for a text that is not ours."""
+        text = os.pread(self._descriptor, 64, 0).decode("ascii", "replace").strip()
+        try:
+            return State(text)
+        except ValueError:
+            raise OperatorFault(f"{self._file} is damaged", "write 'open' into it if the database beside it is sound") from None
+
+    def write(self, state: State) -> None:
+        """Write down `state`, on disk when this returns. Raises OSError."""
+        # One short write in place: a rename would leave the lock on a file that nobody finds any more.
+        os.pwrite(self._descriptor, f"{state.value:<8}\n".encode("ascii"), 0)
+        os.fsync(self._descriptor)
+        sync_directory(self._file)
+
+    def release(self) -> None:
+        """Let others claim it."""
+        os.close(self._descriptor)
+
+
+def beside(path: Path, suffix: str) -> Path:
+    """Return the file that belongs to the database at `path`."""
+    return path.with_name(path.name + suffix)
+
+
+def sync_directory(path: Path) -> None:
+    """Put the directory entry of `path` on disk. Raises OSError."""
+    descriptor = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def open_claimed(path: Path, claim: Claim) -> sqlite3.Connection:
+    """Open the claimed database for writing: create it if it never was, check and migrate it if it was. Raises OperatorFault."""
+    state = claim.state
+    try:
+        if not path.exists():
+            if state is not State.FRESH:
+                raise OperatorFault(f"{path} is missing, and it had been there", _RESTORE)
+            _create(path)
+        _refuse_outer_damage(path, state)
+        connection = connect_writer(path)
+        try:
+            _enter(connection, path)
+            claim.write(State.OPEN)
+        except BaseException:
+            connection.close()
+            raise
+    except sqlite3.DatabaseError as error:
+        raise OperatorFault(f"{path} cannot be used: {sqlite_words(error)}", _RESTORE) from None
+    except OSError as error:
+        raise OperatorFault(f"cannot open {path}: {error.strerror}", "check the directory, its owner and its mode") from None
+    return connection
+
+
+def reopen_claimed(path: Path) -> sqlite3.Connection:
+    """Open the claimed database again after an error of the disk. Raises OperatorFault if it is damaged, sqlite3.Error."""
+    connection = connect_writer(path)
+    try:
+        check(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def connect_writer(path: Path) -> sqlite3.Connection:
+    """Open the one connection that writes. Raises sqlite3.Error."""
+    connection = _connect(path, "rw", WRITE_PATIENCE)
+    try:
+        for pragma in (
+            "synchronous = FULL",  # the promise of DATA: NORMAL loses the whole log at a power cut
+            "secure_delete = ON",  # what is to be forgotten is overwritten
+            "wal_autocheckpoint = 0",  # or a checkpoint would run inside COMMIT, and the reply wait for it
+            f"journal_size_limit = {16 << 20}",
+            "temp_store = MEMORY",  # no new file when descriptors run out
+        ):
+            connection.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def connect_reader(path: Path) -> sqlite3.Connection:
+    """Open a connection that can only read. Raises sqlite3.Error."""
+    connection = _connect(path, "ro", READ_PATIENCE)
+    connection.execute("PRAGMA temp_store = MEMORY")
+    return connection
+
+
+def check(connection: sqlite3.Connection, path: Path) -> None:
+    """Read the whole database for damage. Raises OperatorFault, sqlite3.Error."""
+    ((verdict,),) = connection.execute("PRAGMA quick_check(1)").fetchall()
+    if verdict != "ok":
+        raise OperatorFault(f"{path} is damaged", _RESTORE)
+
+
+def migrate(connection: sqlite3.Connection, directory: Path = SCHEMA) -> None:
+    """Bring the schema up to date, each step in a transaction of its own with its number. Raises OperatorFault, sqlite3.Error."""
+    steps = {int(file.stem): file for file in sorted(directory.glob("[0-9]*.sql"))}
+    ((version,),) = connection.execute("PRAGMA user_version").fetchall()
+    if version > max(steps):
+        raise OperatorFault(
+            f"the database has schema {version}, and this version knows {max(steps)}",
+            "run the newer version that wrote it, or restore the backup made before the upgrade",
+        )
+    for number in range(version + 1, max(steps) + 1):
+        # Written as one script, since executescript commits what was begun outside of it.
+        script = f"BEGIN IMMEDIATE;\n{steps[number].read_text('utf-8')}\nPRAGMA user_version = {number};\nCOMMIT;"
+        try:
+            connection.executescript(script)
+        except sqlite3.Error:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+
+def _connect(path: Path, mode: str, patience: float) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=patience)
+
+
+def _create(path: Path) -> None:
+    """Create an empty database under another name, and rename it when it is whole: whatever lies at `path` was once complete."""
+    draft = beside(path, ".new")
+    draft.unlink(missing_ok=True)
+    # SQLite gives the mode of the database to its log and index.
+    os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640))
+    connection = connect_writer(draft)
+    try:
+        connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+        migrate(connection)
+        connection.execute("PRAGMA journal_mode = WAL")
+    finally:
+        connection.close()
+    draft.rename(path)
+    sync_directory(path)
+
+
+def _refuse_outer_damage(path: Path, state: State) -> None:
+    """Refuse what SQLite would not notice: it takes an empty file for an empty database, and drops a log that it cannot read."""
+    mode, size = path.stat().st_mode, path.stat().st_size
+    if size == 0:
+        raise OperatorFault(f"{path} has no content", _RESTORE)
+    if mode & 0o007:
+        path.chmod(mode & 0o770)
+    log = beside(path, "-wal")
+    if not log.exists():
+        if state is State.OPEN:
+            hint = "restore it or a backup; if another program closed the database in order, write 'closed' into the .state file"
+            raise OperatorFault(f"{log} is missing, and the last commits were in it", hint)
+        return
+    octets = _head(log)
+    if _is_log(octets) or not octets:
+        return
+    # A crash in the first moments after an orderly start can leave a header half written; nothing had been acknowledged then.
+    if state is State.OPEN or (len(octets) == _LOG_HEAD.size and any(octets)):
+        raise OperatorFault(f"{log} is damaged, and the last commits were in it", _RESTORE)
+
+
+# https://www.sqlite.org/fileformat2.html#the_write_ahead_log: magic, version, page size, checkpoint, two salts, two checksums.
+_LOG_HEAD = struct.Struct(">8L")
+
+
+def _head(log: Path) -> bytes:
+    with log.open("rb") as stream:
+        return stream.read(_LOG_HEAD.size)
+
+
+def _is_log(octets: bytes) -> bool:
+    if len(octets) < _LOG_HEAD.size:
+        return False
+    magic = _LOG_HEAD.unpack(octets)[0]
+    if magic not in {0x377F0682, 0x377F0683}:
+        return False
+    words = struct.unpack(">6L" if magic & 1 else "<6L", octets[:24])
+    first = second = 0
+    for even, odd in zip(words[::2], words[1::2], strict=True):
+        first = (first + even + second) & 0xFFFFFFFF
+        second = (second + odd + first) & 0xFFFFFFFF
+    return (first, second) == struct.unpack(">2L", octets[24:])
+
+
+def _enter(connection: sqlite3.Connection, path: Path) -> None:
+    """Check and migrate, and leave a log with a commit in it, so that a missing or headless log is a lost one."""
+    if (_APPLICATION_ID,) not in connection.execute("PRAGMA application_id").fetchall():
+        raise OperatorFault(f"{path} is no database of bounced", "check the path in the configuration")
+    if connection.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
+        raise OperatorFault(f"{path} cannot have a write-ahead log", "put it on a local file system")
+    check(connection, path)
+    migrate(connection)
+    ((version,),) = connection.execute("PRAGMA user_version").fetchall()
+    connection.executescript(f"BEGIN IMMEDIATE; PRAGMA user_version = {version}; COMMIT;")
+    sync_directory(path)
+
+
+def sqlite_words(error: sqlite3.Error) -> str:
+    """Return the name that SQLite has for `error`; its message may hold text of ours or a stranger's."""
+    return getattr(error, "sqlite_errorname", None) or type(error).__name__

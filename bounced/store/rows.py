@@ -1,0 +1,137 @@
+"""Events and standings as rows of a table, and back.
+
+For: one spelling of them on disk, whatever the database. Never: SQL, or a decision. What was written once is read for ever: fields may be
+added to an event with a default, and a field or a word that goes needs a migration.
+"""
+
+import base64
+import json
+import re
+import time
+from typing import NamedTuple
+
+import msgspec
+
+from bounced.record import AnyEvent, Blocked, Bounced, Cause, Complained, Delivered, Noticed, Released, Standing
+from bounced.scope import Scope
+from bounced.store import Tally
+
+_KINDS: dict[str, type[AnyEvent]] = {
+    "bounced": Bounced,
+    "complained": Complained,
+    "noticed": Noticed,
+    "delivered": Delivered,
+    "blocked": Blocked,
+    "released": Released,
+}
+_WORDS = {kind: word for word, kind in _KINDS.items()}
+_CAUSES = {cause.value[0]: cause for cause in Cause}
+
+# The 16 or 23 base32 characters of an opaque id or a seal (see returnpath).
+_BASE32 = re.compile(r"[a-z2-7]{16}(?:[a-z2-7]{7})?")
+_TO_DIGITS = str.maketrans("abcdefghijklmnopqrstuvwxyz234567", "0123456789abcdefghijklmnopqrstuv")
+_SEAL = 23
+
+
+class RowError(ValueError):
+    """A row does not say what this version can read."""
+
+
+class EventRow(NamedTuple):
+    """An event as columns; `token` is packed; `detail` the JSON of what has no column of its own."""
+
+    at: int
+    kind: str
+    address: str
+    scope: str
+    token: bytes | str | None
+    detail: str
+
+
+class StandingRow(NamedTuple):
+    """A standing as columns; `cause` is its first letter."""
+
+    scope: str
+    cause: str | None
+    category: str | None
+    since: int | None
+    strikes: int
+    released_at: int | None
+
+
+def token_of(event: AnyEvent) -> str | None:
+    """Return the token that proves `event`; None for what needs no proof of that kind."""
+    match event:
+        case Bounced() | Complained() | Noticed():
+            return event.token
+        case _:
+            return None
+
+
+def replayed(event: AnyEvent) -> Tally:
+    """Return the tally of events whose token had told as much before."""
+    return Tally(time.strftime("%Y-%m-%d", time.gmtime(event.at)), "replayed", "")
+
+
+def event_row(event: AnyEvent) -> EventRow:
+    """Return the columns of `event`."""
+    fields = msgspec.to_builtins(event)
+    at, address, scope = fields.pop("at"), fields.pop("key"), fields.pop("scope")
+    token = fields.pop("token", None)
+    # ASCII escapes carry what strangers write without loss, lone surrogates and NUL among it, which UTF-8 and SQL text do not.
+    detail = json.dumps(_said(fields), separators=(",", ":"))
+    return EventRow(at, _WORDS[type(event)], address, scope, None if token is None else pack(token), detail)
+
+
+def event_of(row: EventRow) -> AnyEvent:
+    """Return the event whose columns these are. Raises RowError."""
+    try:
+        fields = json.loads(row.detail)
+        fields.update(at=row.at, key=row.address, scope=row.scope)
+        if row.token is not None:
+            fields["token"] = unpack(row.token)
+        return msgspec.convert(fields, _KINDS[row.kind])
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise RowError("the store holds an event that this version cannot read") from None
+
+
+def standing_row(standing: Standing) -> StandingRow:
+    """Return the columns of `standing`."""
+    cause = None if standing.cause is None else standing.cause.value[0]
+    return StandingRow(standing.scope, cause, standing.category, standing.since, standing.strikes, standing.released_at)
+
+
+def standing_of(row: StandingRow) -> Standing:
+    """Return the standing whose columns these are. Raises RowError."""
+    if row.cause is not None and row.cause not in _CAUSES:
+        raise RowError("the store holds a standing that this version cannot read")
+    return Standing(
+        scope=Scope(row.scope),
+        cause=None if row.cause is None else _CAUSES[row.cause],
+        category=row.category,
+        since=row.since,
+        strikes=row.strikes,
+        released_at=row.released_at,
+    )
+
+
+def pack(text: str) -> bytes | str:
+    """Return a seal or an opaque id as 15 or 10 octets that sort as it does; any other text as it is."""
+    if not _BASE32.fullmatch(text):
+        return text
+    bits = 5 * len(text)
+    octets = -(-bits // 8)
+    return (int(text.translate(_TO_DIGITS), 32) << 8 * octets - bits).to_bytes(octets, "big")
+
+
+def unpack(packed: bytes | str) -> str:
+    """Return the text that `pack` packed."""
+    if isinstance(packed, str):
+        return packed
+    # 15 octets are 24 characters, of which a seal has 23.
+    return base64.b32encode(packed).decode("ascii").lower()[:_SEAL]
+
+
+def _said(fields: dict[str, object]) -> dict[str, object]:
+    """Leave out what says nothing: None is the default wherever it is allowed."""
+    return {name: _said(value) if isinstance(value, dict) else value for name, value in fields.items() if value is not None}

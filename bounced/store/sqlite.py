@@ -1,0 +1,339 @@
+"""The store in one SQLite file (https://www.sqlite.org/wal.html), for one machine.
+
+For: acknowledging nothing that is not on disk, at a price per batch and not per event. Never: two connections that write or checkpoint
+(SQLite 3.7.0 to 3.51.2 can lose pages then), a lookup through a thread, a word to the caller before COMMIT has returned.
+
+One thread, aiosqlite's, owns the writing connection. What is asked while a transaction is being synced waits, goes into the next one
+together, and is answered together after it. Lookups read at once on a connection of their own that cannot write.
+"""
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Self, TypeVar
+
+import aiosqlite
+
+from bounced.address import AddressKey
+from bounced.fault import OperatorFault
+from bounced.policy import Policy
+from bounced.record import AddressRecord, AnyEvent
+from bounced.store import Recorded, StoreFault, Tally, files, tables
+from bounced.store.rows import RowError, event_row
+
+MAX_WAITING = 10_000
+"""More calls than this do not wait: they get a StoreFault, and the peer comes back later. Memory stays bounded while the disk hangs."""
+
+MAX_BATCH = 500
+"""Calls in one transaction. Twice as many gain a few percent and make everybody wait longer."""
+
+CHECKPOINT_AFTER = 1000
+"""Calls between two checkpoints: about as many pages to copy, since each touches one page of standings that no other does."""
+
+LOG_LIMIT = 40 << 20
+"""Octets of the write-ahead log that a reader may hold fast before calls are refused; with what comes between checkpoints, 64 MiB."""
+
+_FRAME = 4096 + 24
+_T = TypeVar("_T")
+_Job = Callable[[sqlite3.Connection], object]
+
+# The transaction failed but the connection is sound: no room, or a lock of somebody else's.
+_PASSING = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM}
+
+
+class SqliteReader:
+    """The plain methods of Store, for whoever only asks. Sees what was committed before it asks."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the database at `path`, which must exist, for reading only. Raises StoreFault."""
+        try:
+            self._connection: sqlite3.Connection | None = files.connect_reader(path)
+        except sqlite3.Error as error:
+            raise _fault(error) from None
+
+    def look_up(self, key: AddressKey) -> AddressRecord:
+        """Return the record of an address; an empty one for an address of which nothing is known. Raises StoreFault."""
+        return self._read(tables.look_up, key)
+
+    def history(self, key: AddressKey) -> Sequence[AnyEvent]:
+        """Return all kept events of an address, oldest first. Raises StoreFault."""
+        return self._read(tables.history, key)
+
+    def recipient_of(self, opaque_id: str) -> AddressKey | None:
+        """Return the recipient that was interned under this id. Raises StoreFault."""
+        return self._read(tables.recipient_of, opaque_id)
+
+    def tallies(self) -> Mapping[Tally, int]:
+        """Return all tallies. Raises StoreFault."""
+        return self._read(tables.tallies)
+
+    def close(self) -> None:
+        """Let go of the file. Later calls raise StoreFault."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _read(self, read: Callable[..., _T], *asked: str) -> _T:
+        if self._connection is None:
+            raise StoreFault("the store is closed")
+        try:
+            return read(self._connection, *asked)
+        except (sqlite3.Error, ValueError, OverflowError) as error:
+            raise _fault(error) from None
+
+
+class _Writer:
+    """The writing connection, its thread, and the queue before it."""
+
+    def __init__(self, path: Path, claim: files.Claim) -> None:
+        self._path = path
+        self._claim = claim
+        self._waiting: list[tuple[_Job, asyncio.Future[object]]] = []
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._sound = True
+        self._since_checkpoint = 0
+        self._log_held = False
+
+    async def start(self) -> None:
+        """Open the database and begin to serve. Raises OperatorFault."""
+        await self._connect(partial(files.open_claimed, self._path, self._claim))
+        self._task = asyncio.create_task(self._serve(), name="store writer")
+
+    def submit(self, job: _Job) -> asyncio.Future[object]:
+        """Queue `job` for the next transaction. The future is done when the job is durable, or holds a StoreFault.
+
+        Cancelling the future takes nothing back: what was submitted will be committed.
+        """
+        if self._closing:
+            raise StoreFault("the store is closed")
+        if len(self._waiting) >= MAX_WAITING:
+            raise StoreFault("too many calls wait for the store")
+        future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        self._waiting.append((job, future))
+        self._wake.set()
+        return future
+
+    async def close(self) -> None:
+        """Commit what waits, then let go of the file."""
+        self._closing = True
+        self._wake.set()
+        # Whoever gives up waiting for the end must not cut it short.
+        await asyncio.shield(self._task)
+
+    async def _serve(self) -> None:
+        batch: list[tuple[_Job, asyncio.Future[object]]] = []
+        try:
+            while await self._called():
+                batch, self._waiting = self._waiting[:MAX_BATCH], self._waiting[MAX_BATCH:]
+                _answer(batch, await self._commit([job for job, _ in batch]))
+                if self._sound and self._since_checkpoint >= CHECKPOINT_AFTER:
+                    # The replies leave while this runs.
+                    await self._run(self._checkpoint)
+                if not self._sound:
+                    _refuse(self._waiting, "the store waits for the disk")
+                    self._waiting = []
+        finally:
+            self._closing = True
+            _refuse(batch + self._waiting, "the store is closed")
+            await self._let_go()
+
+    async def _called(self) -> bool:
+        """Wait until there is something to do; False means that it was the last."""
+        while not self._waiting and not self._closing:
+            self._wake.clear()
+            await self._wake.wait()
+        return bool(self._waiting)
+
+    async def _commit(self, jobs: list[_Job]) -> Sequence[object]:
+        try:
+            if not self._sound:
+                await self._reopen()
+            return await self._run(partial(self._transact, jobs))
+        except StoreFault as fault:
+            return [fault] * len(jobs)
+
+    async def _connect(self, connect: Callable[[], sqlite3.Connection]) -> None:
+        def connector() -> sqlite3.Connection:
+            self._connection = connect()
+            return self._connection
+
+        self._thread = await aiosqlite.Connection(connector, iter_chunk_size=1)
+
+    async def _run(self, work: Callable[[], _T]) -> _T:
+        """Run `work` in the thread of the connection."""
+        # aiosqlite's public methods take a thread hop a statement, which costs ten times the transaction. The one that runs a function of
+        # ours in one hop has a private name; tests/store/test_sqlite.py fails on the day it goes.
+        result: _T = await self._thread._execute(work)  # type: ignore[no-untyped-call]
+        return result
+
+    async def _reopen(self) -> None:
+        """Come back from an error of the disk: what an old connection believes of its pages may be wrong. Raises StoreFault."""
+        with contextlib.suppress(sqlite3.Error):
+            await self._thread.close()
+        try:
+            await self._connect(partial(files.reopen_claimed, self._path))
+        except sqlite3.Error as error:
+            raise _fault(error) from None
+        except OperatorFault as fault:
+            raise StoreFault(str(fault)) from None
+        self._sound = True
+
+    def _transact(self, jobs: Sequence[_Job]) -> Sequence[object]:
+        """Do `jobs` in one transaction; return what each gave, or its StoreFault.
+
+        A job that fails takes the transaction with it, and each is done again alone: a savepoint a job would cost every good batch a
+        copy of each page it touches, for the sake of a case that no stranger can bring about.
+        """
+        try:
+            if self._log_held:
+                self._checkpoint()
+            if self._log_held or not self._sound:
+                return [StoreFault("the write-ahead log is full: some other program reads the database and does not end")] * len(jobs)
+            self._connection.execute("BEGIN IMMEDIATE")
+            results = [job(self._connection) for job in jobs]
+            self._connection.execute("COMMIT")
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is answered as ours, and the thread lives on
+            self._roll_back()
+            if len(jobs) == 1 or self._is_common(error):
+                return [_fault(error)] * len(jobs)
+            return [self._transact([job])[0] for job in jobs]
+        self._since_checkpoint += len(jobs)
+        return results
+
+    def _is_common(self, error: Exception) -> bool:
+        """Tell whether `error` would meet every job alike, and remember if the connection is to be trusted no more."""
+        if not isinstance(error, sqlite3.OperationalError) and type(error) is not sqlite3.DatabaseError:
+            return isinstance(error, MemoryError)
+        self._sound = self._sound and error.sqlite_errorcode & 0xFF in _PASSING
+        return True
+
+    def _roll_back(self) -> None:
+        try:
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+        except sqlite3.Error:
+            self._sound = False
+
+    def _checkpoint(self) -> None:
+        """Copy the log into the database, and cut it if a reader made it long."""
+        try:
+            _, frames, _ = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if frames * _FRAME > LOG_LIMIT:
+                _, frames, _ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error as error:
+            self._is_common(error)
+        else:
+            self._log_held = frames * _FRAME > LOG_LIMIT
+            self._since_checkpoint = 0
+
+    async def _let_go(self) -> None:
+        try:
+            if self._sound:
+                await self._run(self._finish)
+            await self._thread.close()
+        except sqlite3.Error:
+            pass  # the log stays, and the next start reads it
+        finally:
+            self._claim.release()
+
+    def _finish(self) -> None:
+        held, _, _ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if not held:
+            self._claim.write(files.State.CLOSED)
+
+
+def _answer(batch: Sequence[tuple[_Job, asyncio.Future[object]]], results: Sequence[object]) -> None:
+    for (_, future), result in zip(batch, results, strict=True):
+        if future.done():
+            continue  # its caller was cancelled meanwhile
+        if isinstance(result, StoreFault):
+            future.set_exception(StoreFault(str(result)))
+        else:
+            future.set_result(result)
+
+
+def _refuse(calls: Sequence[tuple[_Job, asyncio.Future[object]]], reason: str) -> None:
+    _answer(calls, [StoreFault(reason)] * len(calls))
+
+
+def _fault(error: Exception) -> StoreFault:
+    """Say what failed in words that hold nothing of a stranger's."""
+    match error:
+        case StoreFault() | RowError():
+            return StoreFault(str(error))
+        case sqlite3.Error():
+            return StoreFault(f"SQLite reports {files.sqlite_words(error)}")
+        case _:
+            return StoreFault(f"the store met a {type(error).__name__}")
+
+
+class SqliteStore:
+    """The store in one SQLite file. See the contract in bounced/store/__init__.py."""
+
+    def __init__(self, writer: _Writer, reader: SqliteReader, policy: Policy) -> None:
+        """Use `open` instead."""
+        self._writer = writer
+        self._reader = reader
+        self._policy = policy
+
+    @classmethod
+    async def open(cls, path: Path, policy: Policy) -> Self:
+        """Open the database at `path`, or create it if it never was. Raises OperatorFault if it must not be served."""
+        claim = files.Claim(path)
+        writer = _Writer(path, claim)
+        try:
+            await writer.start()
+        except BaseException:
+            claim.release()
+            raise
+        try:
+            reader = SqliteReader(path)
+        except StoreFault as fault:
+            await writer.close()
+            raise OperatorFault(f"cannot read {path}: {fault}", "check the owner and the mode of its directory") from None
+        return cls(writer, reader, policy)
+
+    async def record(self, event: AnyEvent) -> Recorded:
+        """Add an event and step its record, in one transaction. Returns when it is durable. Raises StoreFault."""
+        row = event_row(event)
+        result = await self._writer.submit(lambda connection: tables.record(connection, event, row, self._policy))
+        assert isinstance(result, Recorded)
+        return result
+
+    async def intern(self, opaque_id: str, key: AddressKey) -> None:
+        """Make sure that `recipient_of(opaque_id)` answers `key`. Raises StoreFault, also if the id means somebody else."""
+        known: object = self._reader.recipient_of(opaque_id)
+        if known is None:
+            known = await self._writer.submit(lambda connection: tables.intern(connection, opaque_id, key))
+        if known != key:
+            raise StoreFault("an opaque id would mean two recipients")
+
+    async def count(self, tallies: Mapping[Tally, int]) -> None:
+        """Add to the tallies of what was refused. Raises StoreFault."""
+        counted = dict(tallies)
+        await self._writer.submit(lambda connection: tables.count(connection, counted))
+
+    def look_up(self, key: AddressKey) -> AddressRecord:
+        """Return the record of an address; an empty one for an address of which nothing is known. Raises StoreFault."""
+        return self._reader.look_up(key)
+
+    def history(self, key: AddressKey) -> Sequence[AnyEvent]:
+        """Return all kept events of an address, oldest first. Raises StoreFault."""
+        return self._reader.history(key)
+
+    def recipient_of(self, opaque_id: str) -> AddressKey | None:
+        """Return the recipient that was interned under this id. Raises StoreFault."""
+        return self._reader.recipient_of(opaque_id)
+
+    def tallies(self) -> Mapping[Tally, int]:
+        """Return all tallies. Raises StoreFault."""
+        return self._reader.tallies()
+
+    async def close(self) -> None:
+        """Commit what waits, then let go of the file. Later calls raise StoreFault."""
+        self._reader.close()
+        await self._writer.close()
