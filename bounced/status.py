@@ -7,8 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
-_STATUS = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})")
-_STATUS_ALONE = re.compile(r"(?<![\d.])([245])\.(\d{1,3})\.(\d{1,3})(?![\d.]\d|\d)")
+# ASCII digits only, and no part of something longer: 192.5.1.1, 5.1.1.9, v4.6.1.
+_STATUS = re.compile(r"(?<![\d.])(?<!\b[vV])([245])\.(\d{1,3})\.(\d{1,3})(?!\.?\d)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -27,8 +27,8 @@ class StatusCode:
 
     @classmethod
     def find(cls, text: str) -> Self | None:
-        """Find the first code that stands alone in `text`; parts of IP addresses and version numbers are not codes."""
-        found = _STATUS_ALONE.search(text)
+        """Find the first code that stands alone in `text`: not in IP addresses, longer numbers and versions (v4.6.1)."""
+        found = _STATUS.search(text)
         return cls(*map(int, found.groups())) if found else None
 
     @property

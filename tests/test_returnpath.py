@@ -158,7 +158,7 @@ def test_store_is_asked_for_genuine_ids_only() -> None:
 
 
 def forgeries(rng: random.Random) -> Iterator[str]:
-    """Make local parts without end that nobody signed: one character changed at every place, cut, swapped, guessed, sealed with another key."""
+    """Make local parts without end that nobody signed: with one character changed, cut, swapped, guessed, or sealed with another key."""
     stranger = ReturnPath(ring=KeyRing((Key("c", b"?" * 32),)), scopes=SCOPES)
     number = 0
     while True:
