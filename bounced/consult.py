@@ -28,6 +28,11 @@ class Consult:
         self._clock = clock
         self._log = structlog.get_logger("consult")
 
+    @property
+    def domain(self) -> str:
+        """The domain of the return paths that are signed here."""
+        return self._domain
+
     async def answer(self, question: Question) -> Answer:
         """Answer one question of a wire protocol. Never raises."""
         match question:

@@ -1,0 +1,243 @@
+"""The sockets at which mailers ask.
+
+For: many connections, each fed fairly, each answered in the order it asked. Never: a wire format (the codecs know it) or a decision
+(consult makes it). Whatever goes wrong in here is answered "temporary failure" in the protocol's words, or not at all; never "clear".
+
+A connection costs little and owes much: it reads 4 KiB at a time and answers that before it reads on, it does not read while an answer
+waits or while its peer does not take the answers, and it ends when it has asked nothing whole within the idle deadline.
+"""
+
+import asyncio
+import socket
+import sys
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import assert_never, cast
+
+import structlog
+
+from bounced.consult import Consult
+from bounced.query import Answer, Aside, Check, Clear, Codec, Garbled, Question, Sign, Trouble
+from bounced.query.line import Line
+from bounced.query.policy_delegation import PolicyDelegation
+from bounced.query.socketmap import Socketmap
+
+_READ = 4096
+_MOST_UNSENT = 16384
+_BACKLOG = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QuerySettings:
+    """Bounds of the query sockets.
+
+    `max_connections` over all of them; one more is closed at once. `idle_seconds` is how long a connection may stay without a whole
+    question, or without taking its answers; longer than Postfix keeps an idle one (300), so that it is not closed under a question.
+    """
+
+    max_connections: int = 1000
+    idle_seconds: float = 600.0
+
+
+class QueryDoor:
+    """Serves the wire protocols on sockets that somebody else has bound."""
+
+    def __init__(self, consult: Consult, settings: QuerySettings) -> None:
+        """Put the parts together; nothing listens yet."""
+        self.consult = consult
+        self.settings = settings
+        self.log = structlog.get_logger("listen")
+        # Every read is taken out of it before the next one begins, so that all connections share it.
+        self.scratch = memoryview(bytearray(_READ))
+        self._codecs: dict[str, Callable[[], Codec]] = {
+            "socketmap": lambda: Socketmap(consult.domain),
+            "policy": PolicyDelegation,
+            "line": Line,
+        }
+        self._servers: list[asyncio.AbstractServer] = []
+        self._connections: set[_Connection] = set()
+        self._emptied = asyncio.Event()
+
+    async def listen(self, sock: socket.socket, protocol: str) -> None:
+        """Serve `protocol` ("socketmap", "policy" or "line") on a bound socket; the door owns it from now on. Raises KeyError, OSError."""
+        codec = self._codecs[protocol]
+        loop = asyncio.get_running_loop()
+
+        def connection() -> _Connection:
+            return _Connection(self, codec(), protocol)
+
+        sock.setblocking(False)
+        if sock.family != socket.AF_UNIX:
+            server = await loop.create_server(connection, sock=sock, backlog=_BACKLOG)
+        elif sys.version_info >= (3, 13):
+            # Else the path would be removed at the end (gh-111246), and it is systemd's or the binder's.
+            server = await loop.create_unix_server(connection, sock=sock, backlog=_BACKLOG, cleanup_socket=False)
+        else:
+            server = await loop.create_unix_server(connection, sock=sock, backlog=_BACKLOG)
+        self._servers.append(server)
+
+    async def drain(self, seconds: float) -> None:
+        """Listen no more, answer what was asked already, and end every connection; after `seconds` without its answers."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+        for connection in tuple(self._connections):
+            connection.finish()
+        try:
+            async with asyncio.timeout(seconds):
+                while self._connections:
+                    self._emptied.clear()
+                    await self._emptied.wait()
+        except TimeoutError:
+            self.log.warning("query.cut", connections=len(self._connections))
+            for connection in tuple(self._connections):
+                connection.abort()
+
+    def admit(self, connection: "_Connection") -> bool:
+        """Count a connection in; False where there are too many."""
+        if len(self._connections) >= self.settings.max_connections:
+            self.log.warning("query.too-many", connections=len(self._connections))
+            return False
+        self._connections.add(connection)
+        return True
+
+    def forget(self, connection: "_Connection") -> None:
+        """Count a connection out."""
+        self._connections.discard(connection)
+        if not self._connections:
+            self._emptied.set()
+
+
+class _Connection(asyncio.BufferedProtocol):
+    """One connection: at most one batch of questions is waiting, and at most one task answers them."""
+
+    _transport: asyncio.Transport
+    _timer: asyncio.TimerHandle
+
+    def __init__(self, door: QueryDoor, codec: Codec, protocol: str) -> None:
+        self._door = door
+        self._codec = codec
+        self._protocol = protocol
+        self._loop = asyncio.get_running_loop()
+        self._questions: deque[Question] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._finished = False  # its last answer is sent
+        self._eof = False  # nothing more is to be asked
+        self._unsent = False  # the peer does not take its answers
+        self._progress = self._loop.time()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._transport.set_write_buffer_limits(high=_MOST_UNSENT)
+        self._timer = self._loop.call_later(self._door.settings.idle_seconds, self._idle)
+        if not self._door.admit(self):
+            self._transport.abort()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        self._timer.cancel()
+        self._questions.clear()
+        self._door.forget(self)
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
+        return self._door.scratch
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self._questions.extend(self._codec.feed(bytes(self._door.scratch[:nbytes])))
+        self._answer()
+
+    def eof_received(self) -> bool:
+        """Answer what was asked before the peer shut down its half; Exim does so right after its question."""
+        self.finish()
+        return True
+
+    def pause_writing(self) -> None:
+        self._unsent = True
+        self._transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._unsent = False
+        self._progress = self._loop.time()
+        if self._task is None:
+            self._go_on()
+
+    def finish(self) -> None:
+        """End the connection after the answers to what was asked."""
+        self._eof = True
+        if self._task is None:
+            self._transport.close()
+
+    def abort(self) -> None:
+        """End the connection now; a signing that has begun goes on, its answer is lost."""
+        self._transport.abort()
+
+    def _answer(self) -> None:
+        """Answer the questions that need no waiting, in order; at one that does, stop reading until its task is done."""
+        rendered: list[bytes] = []
+        while self._questions and not self._finished:
+            question = self._questions.popleft()
+            if isinstance(question, Sign):
+                self._transport.pause_reading()
+                self._task = self._loop.create_task(self._sign(question))
+                break
+            answer = self._now(question)
+            rendered.append(self._codec.render(question, answer))
+            self._finished = self._codec.closes(question)
+        if rendered:
+            self._send(b"".join(rendered))
+
+    async def _sign(self, question: Sign) -> None:
+        """Answer a question that may have to wait for the store, then those behind it."""
+        try:
+            answer = await self._door.consult.sign(question)
+        except Exception as error:  # noqa: BLE001 - see _bug
+            answer = self._bug(error)
+        self._task = None
+        if self._transport.is_closing():
+            return
+        self._finished = self._codec.closes(question)
+        self._send(self._codec.render(question, answer))
+        self._answer()
+        if self._task is None:
+            self._go_on()
+
+    def _now(self, question: Check | Aside | Garbled) -> Answer:
+        match question:
+            case Check():
+                try:
+                    return self._door.consult.check(question)
+                except Exception as error:  # noqa: BLE001 - see _bug
+                    return self._bug(error)
+            case Aside():
+                return Clear()
+            case Garbled(reason=reason):
+                self._door.log.warning("query.garbled", protocol=self._protocol, why=reason)
+                return Trouble(reason)
+            case _:
+                assert_never(question)
+
+    def _bug(self, error: Exception) -> Trouble:
+        """Answer for an error that nobody foresaw. An end without an answer would do harm: Exim takes it for an empty one."""
+        self._door.log.error("query.bug", protocol=self._protocol, exc_info=error)
+        return Trouble("an internal error")
+
+    def _send(self, octets: bytes) -> None:
+        self._progress = self._loop.time()
+        self._transport.write(octets)
+        if self._finished:
+            self._transport.close()
+
+    def _go_on(self) -> None:
+        """Read on, unless the connection is to end or the peer has to read first."""
+        if self._eof:
+            self._transport.close()
+        elif not self._unsent:
+            self._transport.resume_reading()
+
+    def _idle(self) -> None:
+        """End the connection if nothing whole was asked or taken since the deadline began; else look again when it will be over."""
+        left = self._progress + self._door.settings.idle_seconds - self._loop.time()
+        if left > 0:
+            self._timer = self._loop.call_later(left, self._idle)
+        else:
+            self._transport.abort()
