@@ -1,0 +1,263 @@
+"""The log: one line an event, on standard error.
+
+For: writing what happened so that neither a stranger's text nor a stuck reader can harm us. Never: whole tokens, keys, subjects or bodies.
+
+Every value is escaped to printable ASCII, so no line holds a control, ANSI or bidirectional character. A line is put into a bounded queue
+and written by a thread: where nobody reads, lines are dropped and counted, and the count is told as soon as somebody reads again. Lines
+of the libraries (asyncio, uvicorn) come the same way, as event `library.said`. The names of events and what they mean: docs/EVENTS.md.
+"""
+
+import atexit
+import base64
+import contextlib
+import hmac
+import io
+import json
+import logging
+import os
+import queue
+import re
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import IO, Any
+
+import structlog
+from structlog.typing import EventDict, WrappedLogger
+
+from bounced.returnpath import KeyRing
+
+FORMATS = ("line", "json")
+LEVELS = ("debug", "info", "warning", "error")
+ADDRESSES = ("plain", "hashed")
+
+_ADDRESS_FIELDS = frozenset({"rcpt", "forward_path", "final_recipient", "reverse_path"})
+_MOST_LINES = 10_000
+_MOST_CHARS = 2_000
+"""Longer values are cut: a diagnostic text may have a megabyte."""
+
+_LIBRARY_LINES = 10
+"""Lines a minute from the libraries: asyncio writes hundreds of tracebacks a second while descriptors are short."""
+
+_TOKEN = re.compile(r"(?<![a-z2-7])([a-z2-7]{7})[a-z2-7]{16}(?![a-z2-7])", re.IGNORECASE)
+_BARE = re.compile(r"[!#-<>-\[\]-~]+")
+"""Values that need no quotes: printable ASCII without space, quote, equals sign and backslash."""
+
+_PRIORITY = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
+_ESCAPES = {chr(code): f"\\x{code:02x}" for code in (*range(0x20), 0x7F)} | {
+    "\n": "\\n",
+    "\r": "\\r",
+    "\t": "\\t",
+    '"': '\\"',
+    "\\": "\\\\",
+}
+_UNPRINTABLE = re.compile(r"[^ !#-\[\]-~]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSettings:
+    """How to log: `format`, `level` and `addresses` are each one of the words in FORMATS, LEVELS, ADDRESSES."""
+
+    format: str = "line"
+    level: str = "info"
+    addresses: str = "plain"
+
+
+class Sink:
+    """Writes lines to a stream by a thread of its own, so that nobody waits for a reader. `dropped` counts the lines that found no room."""
+
+    def __init__(self, stream: IO[str], note: Callable[[int], str]) -> None:
+        """Write to `stream`; `note` makes the line that tells how many lines were dropped before it."""
+        self.dropped = 0
+        self._told = 0
+        self._note = note
+        self._write = _writer(stream)
+        self._lines: queue.Queue[str | None] = queue.Queue(_MOST_LINES)
+        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+        self._thread.start()
+
+    def put(self, line: str) -> None:
+        """Have a line written, or count it as dropped. Never blocks."""
+        try:
+            self._lines.put_nowait(line)
+        except queue.Full:
+            self.dropped += 1
+
+    def close(self, timeout: float = 1.0) -> None:
+        """Wait until everything is written, at most `timeout` seconds: a stuck reader does not keep the daemon from ending."""
+        atexit.unregister(self.close)
+        with contextlib.suppress(queue.Full):
+            self._lines.put(None, timeout=timeout)
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while (line := self._lines.get()) is not None:
+            if self.dropped > self._told:
+                dropped, self._told = self.dropped - self._told, self.dropped
+                line = f"{self._note(dropped)}\n{line}"
+            # A reader that went away (EPIPE) is as good as one that does not read; there is nobody to tell.
+            with contextlib.suppress(OSError, ValueError):
+                self._write(line + "\n")
+
+
+def setup(settings: LogSettings, stream: IO[str], ring: KeyRing | None = None) -> Sink:
+    """Send all log lines to `stream`. May be called again with other settings; close the former sink then.
+
+    Hashes of addresses are keyed by the oldest key of `ring`, so that they outlive a rotation; without a ring, by a key that nobody has.
+    Close the sink at the end; a process that forgets waits for it at exit.
+    """
+    journal = _is_journal(stream)
+    render = _Render(json_lines=settings.format == "json", journal=journal)
+    sink = Sink(stream, lambda count: render(None, "warning", _dated({"event": "log.dropped", "level": "warning", "lines": count})))
+    atexit.register(sink.close)
+    hiding = [_Hide(ring)] if settings.addresses == "hashed" else []
+    structlog.configure(
+        processors=[structlog.processors.add_log_level, structlog.processors.format_exc_info, *hiding, _tame, _date, render],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.level.upper()]),
+        logger_factory=lambda *_: _Out(sink),
+        cache_logger_on_first_use=False,
+    )
+    logging.basicConfig(handlers=[_Library()], level=logging.WARNING, force=True)
+    logging.captureWarnings(capture=True)
+    return sink
+
+
+class _Out:
+    """What structlog calls with a rendered line."""
+
+    def __init__(self, sink: Sink) -> None:
+        self.debug = self.info = self.warning = self.error = self.critical = self.exception = sink.put
+
+
+class _Library(logging.Handler):
+    """Takes the libraries' lines over, warnings and worse, a few a minute."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self._minute = -1
+        self._lines = 0
+        self._left_out = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Log a library's record as an event of ours: its text is a value, never the event's name."""
+        minute = int(time.monotonic() // 60)
+        if minute != self._minute:
+            self._minute, self._lines = minute, 0
+        self._lines += 1
+        if self._lines > _LIBRARY_LINES:
+            self._left_out += 1
+            return
+        words: dict[str, Any] = {"library": record.name, "said": _said(record)}
+        if record.exc_info:
+            words["exc_info"] = record.exc_info
+        if self._left_out:
+            words["left_out_before"], self._left_out = self._left_out, 0
+        structlog.get_logger().log(record.levelno, "library.said", **words)
+
+
+def _said(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except (TypeError, ValueError, KeyError):
+        # Its arguments do not fit its format: still better than a traceback about a log line.
+        return str(record.msg)
+
+
+class _Hide:
+    """Replaces addresses by a keyed hash: the same address gives the same hash, and nobody without the key can try addresses."""
+
+    def __init__(self, ring: KeyRing | None) -> None:
+        self._key = hmac.digest(ring.keys[-1].secret, b"bounced log addresses 1", "sha256") if ring else secrets.token_bytes(32)
+
+    def __call__(self, _: WrappedLogger, __: str, event: EventDict) -> EventDict:
+        for name in _ADDRESS_FIELDS & event.keys():
+            if event[name] is not None:
+                digest = hmac.digest(self._key, str(event[name]).encode("utf-8", "surrogatepass"), "sha256")
+                event[name] = "#" + base64.b32encode(digest[:10]).decode("ascii").lower()
+        return event
+
+
+def _tame(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Leave scalars only, no text without end, and no whole token: who reads a log could replay it."""
+    return {name: value if value is None or isinstance(value, bool | int | float) else _cut(str(value)) for name, value in event.items()}
+
+
+def _cut(text: str) -> str:
+    # A token that the cut would halve is recognized first.
+    kept = _TOKEN.sub(r"\1...", text[: _MOST_CHARS + 64])[:_MOST_CHARS]
+    return kept if len(text) <= _MOST_CHARS else f"{kept}...({len(text)} characters)"
+
+
+def _date(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    return _dated(event)
+
+
+def _dated(event: Mapping[str, Any]) -> EventDict:
+    now = time.time_ns()
+    instant = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now // 10**9))
+    return {"time": f"{instant}.{now // 10**6 % 1000:03d}Z", **event}
+
+
+@dataclass(frozen=True, slots=True)
+class _Render:
+    """Makes the line. For the journal a priority stands before it (sd-daemon(3)), and what the journal knows by itself is left out."""
+
+    json_lines: bool
+    journal: bool
+
+    def __call__(self, _: WrappedLogger, __: str, event: EventDict) -> str:
+        level = event["level"]
+        prefix = f"<{_PRIORITY[level]}>" if self.journal else ""
+        if self.json_lines:
+            # DEL is the one control character that JSON does not escape.
+            return prefix + json.dumps(event).replace("\x7f", "\\u007f")
+        head = [] if self.journal else [event["time"], level]
+        words = [f"{name}={_word(name, value)}" for name, value in event.items() if name not in {"time", "level", "event"}]
+        return prefix + " ".join([*head, _escaped(event["event"]), *words])
+
+
+def _word(name: str, value: object) -> str:
+    match value:
+        case None:
+            return "-"
+        case bool():
+            return str(value).lower()
+        case str() if name in _ADDRESS_FIELDS and not value.startswith("#"):
+            value = f"<{value}>"
+        case _:
+            value = str(value)
+    return value if _BARE.fullmatch(value) else f'"{_escaped(value)}"'
+
+
+def _escaped(text: str) -> str:
+    return _UNPRINTABLE.sub(_escape, text)
+
+
+def _escape(found: re.Match[str]) -> str:
+    char = found[0]
+    return _ESCAPES.get(char) or (f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}")
+
+
+def _writer(stream: IO[str]) -> Callable[[str], object]:
+    """Write past the stream's buffer where it has a descriptor: a thread stuck inside the buffer's lock would stop the exit."""
+    try:
+        descriptor = stream.fileno()
+    except (io.UnsupportedOperation, AttributeError):
+        return stream.write
+    return lambda text: _write_all(descriptor, text.encode("ascii"))
+
+
+def _write_all(descriptor: int, octets: bytes) -> None:
+    while octets:
+        octets = octets[os.write(descriptor, octets) :]
+
+
+def _is_journal(stream: IO[str]) -> bool:
+    """Tell whether the journal reads this very stream: JOURNAL_STREAM names it by device and inode (systemd.exec(5))."""
+    try:
+        found = os.fstat(stream.fileno())
+    except (OSError, io.UnsupportedOperation, AttributeError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
