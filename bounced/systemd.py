@@ -27,7 +27,7 @@ def notify(state: str) -> bool:
     return True
 
 
-def watchdog_seconds() -> float | None:
+def watchdog_interval() -> float | None:
     """Return after how many seconds without `WATCHDOG=1` we are killed, or None. Notify twice as often (sd_watchdog_enabled(3))."""
     if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
