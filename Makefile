@@ -1,0 +1,52 @@
+# Needs python3 (3.11 or newer) with venv, and make. `make` alone lists what there is.
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help run test check lint types contracts lock bench acceptance clean
+
+help:
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+run: .venv/runtime  ## install into .venv and try the daemon on loopback, with everything below ./var
+	$(BIN)/bounced try var
+
+test: .venv/dev  ## every test; what needs a Debian package skips with its name
+	$(BIN)/python -m pytest
+
+check: lint types contracts  ## style, types, import contracts
+
+lint: .venv/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: .venv/dev
+	$(BIN)/mypy
+
+contracts: .venv/dev
+	$(BIN)/lint-imports --no-cache
+
+bench: .venv/dev  ## every benchmark, as JSON lines with peer, ratio and spread
+	for program in benchmarks/*.py; do $(BIN)/python $$program || exit 1; done
+
+acceptance: .venv/dev  ## the same tests at full counts: hours, and root
+	BOUNCED_ACCEPTANCE=1 BOUNCED_REQUIRE_ALL=1 $(BIN)/python -m pytest
+
+lock: .venv/dev  ## write the lock files anew from pyproject.toml
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --extra dev pyproject.toml -o requirements-dev.lock
+
+clean:
+	rm -rf .venv build dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+.venv/runtime: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@
+
+.venv/dev: requirements-dev.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@ .venv/runtime

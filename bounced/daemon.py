@@ -1,0 +1,175 @@
+"""The daemon: builds every part once, from the inside out; serves; drains.
+
+For: wiring, start and stop. Never: any work of a bounce or of a question. It opens no connection and sends no mail.
+"""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from bounced import sockets, systemd
+from bounced.config import Config
+from bounced.consult import Consult
+from bounced.fault import OperatorFault, OwnFault
+from bounced.http import HttpDoor
+from bounced.intake import Intake
+from bounced.keyfile import load_or_make
+from bounced.listen import QueryDoor, QuerySettings
+from bounced.log import setup
+from bounced.maildir import Maildir
+from bounced.outcome.ruleset import RuleError, RuleSet
+from bounced.policy import Policy
+from bounced.returnpath import KeyRing, ReturnPath
+from bounced.smtp import SmtpDoor, SmtpSettings
+from bounced.store.sqlite import SqliteStore
+
+_FLUSH_SECONDS = 10.0
+"""Counts of refused mail are stored this often: a crash loses at most so many of them, and never a bounce."""
+
+_DRAIN_SECONDS = 30.0
+"""Open DATA and commits have so long to finish after TERM; the unit's own limit (TimeoutStopSec) is longer."""
+
+
+async def serve(config: Config, ready: Callable[[list[str]], None]) -> None:
+    """Run until SIGTERM or SIGINT. `ready` is told where it listens, once it does. Raises OperatorFault before that."""
+    started = time.monotonic()
+    ring = load_or_make(config.return_path.key_file)
+    sink = setup(config.log, sys.stderr, ring)
+    log = structlog.get_logger("daemon")
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(sink.close)
+        places = await _build(config, ring, stack)
+        log.info("daemon.ready", took=round(time.monotonic() - started, 3))
+        ready(places)
+        systemd.notify("READY=1")
+        await stop.wait()
+        systemd.notify("STOPPING=1")
+        log.info("daemon.stopping")
+
+
+async def _build(config: Config, ring: KeyRing, stack: contextlib.AsyncExitStack) -> list[str]:
+    """Build from the inside out, so that the stack takes down from the outside in: doors, chores, last counts, store."""
+    store = await SqliteStore.open(config.store.database, Policy(soft_limit=config.policy.soft_limit))
+    stack.push_async_callback(store.close)
+    return_path = ReturnPath(
+        ring=ring,
+        scopes=config.return_path.scopes,
+        max_age=config.return_path.max_age,
+    )
+    intake = Intake(
+        domains=config.return_path.domains,
+        return_path=return_path,
+        rules=rules_of(config),
+        store=store,
+        postmaster=Maildir(config.kept.postmaster, config.kept.quota),
+        unread=Maildir(config.kept.unread, config.kept.quota),
+        clock=time.time,
+    )
+    stack.push_async_callback(_flush, intake)
+    consult = Consult(domain=config.return_path.domains[0], return_path=return_path, store=store, clock=time.time)
+    for chore in (_flush_now_and_then(intake), _feed_watchdog(consult)):
+        stack.push_async_callback(_cancel, asyncio.create_task(chore))
+    return await _open_doors(config, intake, consult, stack)
+
+
+def rules_of(config: Config) -> RuleSet:
+    """Return the rules that come with us, with the operator's own rows over them. Raises OperatorFault."""
+    rules = RuleSet.builtin()
+    directory = config.rules.directory
+    if directory is None:
+        return rules
+    try:
+        return rules.with_rules({path.name: path.read_text() for path in sorted(directory.glob("*.toml"))})
+    except (OSError, UnicodeDecodeError) as error:
+        raise OperatorFault(f"cannot read the rules in {directory}: {error}", "check rules.directory") from error
+    except RuleError as error:
+        raise OperatorFault(str(error), f"mend the rows in {directory}") from error
+
+
+async def _open_doors(config: Config, intake: Intake, consult: Consult, stack: contextlib.AsyncExitStack) -> list[str]:
+    """Open every door that the configuration names, on the sockets that systemd hands over or else on our own."""
+    handed = systemd.inherited()
+    smtp = SmtpDoor(
+        intake,
+        SmtpSettings(hostname=config.smtp.hostname or socket.gethostname(), max_message=config.smtp.max_message),
+        time.time,
+    )
+    query = QueryDoor(consult, QuerySettings())
+    http = HttpDoor(consult)
+    for drain in (smtp.drain, query.drain, http.drain):
+        stack.push_async_callback(drain, _DRAIN_SECONDS)
+    places = []
+    for name, own, listen in _doors(config, smtp, query, http):
+        for sock in handed.pop(name, None) or [bind() for bind in own]:
+            await listen(sock)
+            places.append(f"{name} {_where(sock)}")
+    if handed:
+        raise OperatorFault(f"systemd hands over sockets that nobody here knows: {', '.join(handed)}", "Correct their FileDescriptorName=.")
+    if not places:
+        raise OperatorFault("nothing to listen on", "Set smtp.listen or a socket in the configuration, or start by systemd's sockets.")
+    return places
+
+
+def _doors(
+    config: Config, smtp: SmtpDoor, query: QueryDoor, http: HttpDoor
+) -> list[tuple[str, list[Callable[[], socket.socket]], Callable[[socket.socket], Awaitable[None]]]]:
+    """Return each door's name (the FileDescriptorName of its systemd socket), how to bind sockets of our own for it, and how it listens."""
+    ask = config.query
+
+    def unix(path: Path | None) -> list[Callable[[], socket.socket]]:
+        return [partial(sockets.unix, path, ask.socket_mode, ask.socket_group)] if path else []
+
+    return [
+        ("smtp", [partial(sockets.tcp, *endpoint) for endpoint in config.smtp.listen], smtp.listen),
+        ("lmtp", unix(config.lmtp.socket), partial(smtp.listen, lmtp=True)),
+        ("socketmap", unix(ask.socketmap), partial(query.listen, protocol="socketmap")),
+        ("policy", unix(ask.policy), partial(query.listen, protocol="policy")),
+        ("line", unix(ask.line), partial(query.listen, protocol="line")),
+        ("http", unix(ask.http), http.listen),
+    ]
+
+
+def _where(sock: socket.socket) -> str:
+    name = sock.getsockname()
+    return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else str(name)
+
+
+async def _flush_now_and_then(intake: Intake) -> None:
+    while True:
+        await asyncio.sleep(_FLUSH_SECONDS)
+        await _flush(intake)
+
+
+async def _flush(intake: Intake) -> None:
+    try:
+        await intake.flush()
+    except OwnFault as fault:
+        structlog.get_logger("daemon").warning("daemon.tallies_waiting", why=str(fault))
+
+
+async def _feed_watchdog(consult: Consult) -> None:
+    """Tell systemd that we live, while the loop turns and the list can be read."""
+    seconds = systemd.watchdog_interval()
+    if seconds is None:
+        return
+    while True:
+        if consult.healthy():
+            systemd.notify("WATCHDOG=1")
+        await asyncio.sleep(seconds / 3)
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task

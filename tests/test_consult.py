@@ -1,0 +1,150 @@
+"""One question from the socket to the answer."""
+
+import pytest
+
+from bounced.address import AddressKey, address_key
+from bounced.consult import Consult
+from bounced.outcome import Category, Disposition, Outcome
+from bounced.policy import Policy
+from bounced.query import Aside, Check, Clear, Garbled, Sign, SignedPath, Suppressed, Trouble
+from bounced.record import AddressRecord, Bounced, Cause
+from bounced.returnpath import Claims, KeyRing, ReturnPath
+from bounced.scope import DEFAULT_SCOPE, EVERYWHERE, Scope
+from bounced.store import StoreFault
+from bounced.store.memory import MemoryStore
+
+NOW = 1_790_000_000
+NEWS = Scope("news")
+
+
+class BrokenStore(MemoryStore):
+    """A store whose every answer is a fault."""
+
+    def look_up(self, key: AddressKey) -> AddressRecord:
+        raise StoreFault("the disk is gone")
+
+    def recipient_of(self, opaque_id: str) -> AddressKey | None:
+        raise StoreFault("the disk is gone")
+
+
+def consult(store: MemoryStore | None = None) -> Consult:
+    return_path = ReturnPath(ring=KeyRing(()).rotated(b"k" * 32), scopes=(DEFAULT_SCOPE, NEWS))
+    return Consult(domain="bounces.example.net", return_path=return_path, store=store or MemoryStore(Policy()), clock=lambda: NOW + 0.9)
+
+
+async def hard(store: MemoryStore, address: str) -> None:
+    outcome = Outcome(disposition=Disposition.HARD, category=Category.NO_SUCH_USER, rule="r")
+    event = Bounced(
+        at=NOW,
+        key=address_key(address),
+        scope=NEWS,
+        token="t" * 23,
+        signed_at=NOW - 1,
+        outcome=outcome,
+        reader="rfc3464",
+        client="192.0.2.1",
+    )
+    await store.record(event)
+
+
+async def test_a_dead_address_is_suppressed_in_every_stream_and_every_spelling() -> None:
+    """After a hard bounce in one stream a check in another says suppressed, whatever the case of the address, and why and since when."""
+    store = MemoryStore(Policy())
+    await hard(store, "joe@example.org")
+
+    for spelling in ("joe@example.org", "JOE@Example.ORG", '"joe"@example.org'):
+        assert consult(store).check(Check(spelling, DEFAULT_SCOPE)) == Suppressed(
+            "recipient is on the suppression list (hard, no-such-user, 2026-09-21)"
+        )
+    assert consult(store).check(Check("jo@example.org", DEFAULT_SCOPE)) == Clear()
+
+
+def test_what_is_no_address_is_clear() -> None:
+    """A text that is no mailbox cannot be on the list; whether to mail it is the mailer's question."""
+    assert consult().check(Check("no address", DEFAULT_SCOPE)) == Clear()
+
+
+async def test_trouble_is_never_clear() -> None:
+    """A store that fails and a stream that is not declared are both answered "cannot tell", at asking as at signing."""
+    broken = consult(BrokenStore(Policy()))
+    long = "a" * 50 + "@example.org"
+
+    answers = [
+        broken.check(Check("joe@example.org", DEFAULT_SCOPE)),
+        await broken.sign(Sign(long, DEFAULT_SCOPE)),
+        consult().check(Check("joe@example.org", Scope("undeclared"))),
+        await consult().sign(Sign("joe@example.org", Scope("undeclared"))),
+        await consult().sign(Sign("no address", DEFAULT_SCOPE)),
+    ]
+
+    assert [type(answer) for answer in answers] == [Trouble] * 5
+    assert not broken.healthy()
+    assert consult().healthy()
+
+
+async def test_a_signed_path_proves_itself() -> None:
+    """A signed path, short or opaque, verifies to its recipient and stream as soon as it was handed out."""
+    asked = consult()
+    for address in ("Joe@Example.org", "a" * 50 + "@example.org"):
+        answer = await asked.sign(Sign(address, NEWS))
+        assert isinstance(answer, SignedPath)
+        local_part, _, domain = answer.return_path.partition("@")
+        claims = asked.verify(local_part)
+
+        assert domain == "bounces.example.net"
+        assert len(local_part) <= 64
+        assert isinstance(claims, Claims)
+        assert (claims.recipient, claims.scope, claims.signed_at) == (address_key(address), NEWS, NOW)
+
+
+async def test_each_kind_of_question_gets_its_answer() -> None:
+    """Check and Sign are answered, an aside is let pass, and octets that are no request are trouble."""
+    asked = consult()
+
+    assert await asked.answer(Check("joe@example.org", DEFAULT_SCOPE)) == Clear()
+    assert isinstance(await asked.answer(Sign("joe@example.org", DEFAULT_SCOPE)), SignedPath)
+    assert await asked.answer(Aside()) == Clear()
+    assert await asked.answer(Garbled("no netstring")) == Trouble("no netstring")
+
+
+async def test_a_person_blocks_and_releases() -> None:
+    """A block by hand suppresses at once, a release lifts it, and the history tells both with who and why."""
+    asked = consult()
+    await asked.block("joe@example.org", EVERYWHERE, by="root", reason="he asked")
+    assert isinstance(asked.check(Check("joe@example.org", NEWS)), Suppressed)
+
+    await asked.release("joe@example.org", by="root", reason="he asked again")
+
+    record, events = asked.why("joe@example.org")
+    assert asked.check(Check("joe@example.org", NEWS)) == Clear()
+    assert record.block(NEWS) is None
+    assert [(type(event).__name__, getattr(event, "reason", "")) for event in events] == [
+        ("Blocked", "he asked"),
+        ("Released", "he asked again"),
+    ]
+
+
+async def test_a_told_delivery_ends_a_run_of_strikes() -> None:
+    """When a mailer tells that a mail arrived, the count of soft bounces in a row begins anew."""
+    store = MemoryStore(Policy(soft_limit=2))
+    asked = consult(store)
+    soft = Outcome(disposition=Disposition.SOFT, category=Category.MAILBOX_FULL, rule="r")
+    key = address_key("joe@example.org")
+
+    def strike(token: str) -> Bounced:
+        return Bounced(at=NOW, key=key, scope=NEWS, token=token * 23, signed_at=NOW - 1, outcome=soft, reader="r", client="")
+
+    await store.record(strike("a"))
+    await asked.delivered("joe@example.org", NEWS, by="mailer")
+    await store.record(strike("b"))
+    assert asked.check(Check("joe@example.org", NEWS)) == Clear()
+
+    await store.record(strike("c"))
+    assert asked.why("joe@example.org")[0].standing(EVERYWHERE).cause is Cause.SOFT
+
+
+@pytest.mark.parametrize("text", ["", "joe", "joe@", "\r\n@x"])
+async def test_what_is_no_address_cannot_be_blocked(text: str) -> None:
+    """Words about something that is no mailbox raise AddressError and change nothing."""
+    with pytest.raises(ValueError):
+        await consult().block(text, EVERYWHERE, by="root", reason="")

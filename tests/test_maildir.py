@@ -1,0 +1,74 @@
+"""The Maildir that has mail on disk before it says so."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from bounced.fault import OwnFault
+from bounced.maildir import Maildir
+
+
+def _messages(path: Path) -> list[bytes]:
+    return [file.read_bytes() for file in sorted((path / "new").iterdir())]
+
+
+async def test_keeps_each_message_as_a_file_that_others_cannot_read(tmp_path: Path) -> None:
+    """A kept message stands in new/ with its octets unchanged, readable by its owner alone, and tmp/ is empty again."""
+    maildir = Maildir(tmp_path / "kept", quota=1 << 20)
+
+    await maildir.keep(b"one\r\n\x00\xff")
+    await maildir.keep(b"two")
+
+    assert sorted(_messages(tmp_path / "kept")) == [b"one\r\n\x00\xff", b"two"]
+    assert {file.stat().st_mode & 0o777 for file in (tmp_path / "kept" / "new").iterdir()} == {0o600}
+    assert list((tmp_path / "kept" / "tmp").iterdir()) == []
+
+
+async def test_beyond_the_quota_the_oldest_go(tmp_path: Path) -> None:
+    """When a message does not fit, the oldest are removed until it does, read or not; without need none is."""
+    maildir = Maildir(tmp_path, quota=100)
+    await maildir.keep(b"a" * 40)
+    oldest = next((tmp_path / "new").iterdir())
+    seen = tmp_path / "cur" / "0.first"
+    oldest.rename(seen)
+    await maildir.keep(b"b" * 60)
+    assert seen.exists()
+
+    await maildir.keep(b"c" * 10)
+
+    assert not seen.exists()
+    assert sorted(_messages(tmp_path)) == [b"b" * 60, b"c" * 10]
+
+
+async def test_a_message_over_the_quota_is_kept_alone(tmp_path: Path) -> None:
+    """A message larger than the whole quota is still kept: losing it silently would be worse."""
+    maildir = Maildir(tmp_path, quota=10)
+    await maildir.keep(b"small")
+
+    await maildir.keep(b"x" * 50)
+
+    assert _messages(tmp_path) == [b"x" * 50]
+
+
+async def test_what_cannot_be_written_is_our_fault(tmp_path: Path) -> None:
+    """Where the directory cannot be made, keep raises OwnFault, so that the sender is told 4xx."""
+    (tmp_path / "file").write_bytes(b"")
+
+    with pytest.raises(OwnFault, match="cannot write"):
+        await Maildir(tmp_path / "file" / "below", quota=10).keep(b"x")
+
+
+async def test_returns_after_the_fsync_of_file_and_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message and then the directory it was renamed into are synced before keep returns."""
+    synced: list[str] = []
+    fsync = os.fsync
+
+    def watch(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().parent.name if len(synced) % 2 == 0 else "new")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watch)
+    await Maildir(tmp_path, quota=100).keep(b"x")
+
+    assert synced == ["tmp", "new"]
