@@ -1,7 +1,7 @@
-"""What events do to a record: one pure step, and the verdict that a mailer gets.
+"""What events do to a record: one pure step.
 
-For: every decision about whom not to mail. Never: reading reports, clocks or the store. The rules are those of DESIGN: hard blocks at
-once; soft blocks at the fifth in a row; a complaint blocks in its stream; what is our own fault never blocks the recipient.
+For: every decision about whom not to mail. Never: reading reports, clocks or the store. A hard bounce blocks at once, soft bounces
+at the fifth in a row, a complaint in its stream; what is our own fault never blocks the recipient.
 """
 
 from collections.abc import Iterable
@@ -32,16 +32,25 @@ class Policy:
 
 
 _WEIGHT = {Disposition.NONE: 0, Disposition.BLOCKED: 1, Disposition.SOFT: 2, Disposition.HARD: 3}
+_FIRMNESS = {Cause.SOFT: 0, Cause.COMPLAINT: 1, Cause.HARD: 2, Cause.MANUAL: 3}
 
 
 def adds(event: AnyEvent, earlier: Iterable[AnyEvent]) -> bool:
     """Tell whether `event` says more than the `earlier` events of the same token.
 
     One mail counts once: copies of a bounce add nothing, but a permanent failure supersedes the delay or the soft failure that the same
-    mail reported before, and a complaint is a matter of its own.
+    mail reported before. A complaint and a report of delivery are matters of their own, each counted once.
     """
-    weight = _weight(event)
-    return all(weight > _weight(past) for past in earlier if isinstance(past, Complained) == isinstance(event, Complained))
+    matter, weight = _matter(event), _weight(event)
+    return all(weight > _weight(past) for past in earlier if _matter(past) is matter)
+
+
+def _matter(event: AnyEvent) -> type[Complained | Delivered | Bounced]:
+    match event:
+        case Complained() | Delivered():
+            return type(event)
+        case _:
+            return Bounced
 
 
 def _weight(event: AnyEvent) -> int:
@@ -75,10 +84,8 @@ def step(record: AddressRecord, event: AnyEvent, policy: Policy) -> AddressRecor
             return _put(record, replace(standing, strikes=0))
         case Blocked():
             return _put(record, _block(standing, Cause.MANUAL, "manual", event.at))
-        case Released(scope=scope) if scope == EVERYWHERE:
-            return replace(record, standings=(Standing(scope=EVERYWHERE, released_at=event.at),))
-        case Released(scope=scope):
-            return _put(record, Standing(scope=scope, released_at=event.at))
+        case Released():
+            return _released(record, standing, event.at)
         case _:
             assert_never(event)
 
@@ -106,7 +113,12 @@ def _block(standing: Standing, cause: Cause, category: str, at: int) -> Standing
     return standing
 
 
-_FIRMNESS = {Cause.SOFT: 0, Cause.COMPLAINT: 1, Cause.HARD: 2, Cause.MANUAL: 3}
+def _released(record: AddressRecord, standing: Standing, at: int) -> AddressRecord:
+    """Clear one standing, or all of them. A clock that was set back in between takes no earlier release back."""
+    cleared = record.standings if standing.scope == EVERYWHERE else (standing,)
+    released_at = max([at, *(earlier.released_at or at for earlier in cleared)])
+    released = Standing(scope=standing.scope, released_at=released_at)
+    return replace(record, standings=(released,)) if standing.scope == EVERYWHERE else _put(record, released)
 
 
 def _released_since(record: AddressRecord, event: Bounced | Complained) -> bool:

@@ -1,4 +1,4 @@
-"""The signed return path: VERP that only we can write (DESIGN 5).
+"""The signed return path: VERP that only we can write.
 
 For: signing the return path of a mail before it is sent, and proving that a returned mail answers one we sent. Never: the clock, the store,
 or the reading of content.

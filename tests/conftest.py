@@ -9,7 +9,13 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import hypothesis
 import pytest
+
+# No deadline: a slow machine is no failure. The full counts look further.
+hypothesis.settings.register_profile("suite", deadline=None)
+hypothesis.settings.register_profile("acceptance", deadline=None, max_examples=10_000)
+hypothesis.settings.load_profile("acceptance" if os.environ.get("BOUNCED_ACCEPTANCE") == "1" else "suite")
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 
