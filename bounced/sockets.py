@@ -55,7 +55,10 @@ def _tcp_hint(error: OSError, port: int) -> str:
 
 
 class OwnSocket(socket.socket):
-    """A listening unix socket whose path goes when it is closed, and only if the path still is this socket."""
+    """A listening unix socket whose path goes when it is closed, and only if the path still is this socket.
+
+    Whoever made it closes it, also after a loop has served it: uvloop takes the descriptor out of the object and never calls close().
+    """
 
     def own(self, path: Path, lock: int) -> None:
         """Remember what to remove, and the descriptor of the lock that is held until then."""

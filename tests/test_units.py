@@ -1,0 +1,107 @@
+"""The units: they load, they fit the daemon, and they leave it as little as they say (systemd-analyze)."""
+
+import configparser
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bounced.config import settings
+
+_UNITS = Path(__file__).parents[1] / "systemd"
+_SOCKETS = sorted(_UNITS.glob("*.socket"))
+
+
+def _read(unit: Path) -> configparser.RawConfigParser:
+    parser = configparser.RawConfigParser(strict=False)
+    parser.optionxform = str  # type: ignore[assignment,method-assign]
+    parser.read(unit)
+    return parser
+
+
+def _exposure(analyze: str, unit: Path) -> float:
+    ran = subprocess.run([analyze, "security", "--offline=yes", "--no-pager", str(unit)], capture_output=True, text=True, timeout=60)
+    found = re.search(r"Overall exposure level for bounced\.service: ([0-9.]+)", ran.stdout)
+    assert found, ran.stdout + ran.stderr
+    return float(found[1])
+
+
+def _verify(analyze: str, directory: Path, unit: str, change: Callable[[str], str] = lambda text: text) -> str:
+    for file in (_UNITS / "bounced.service", *_SOCKETS):
+        # The program and the manual are not installed where the tests run.
+        text = file.read_text().replace("/usr/bin/bounced", "/bin/true")
+        (directory / file.name).write_text(change(text) if file.name == unit else text)
+    return subprocess.run([analyze, "verify", "--man=no", str(directory / unit)], capture_output=True, text=True, timeout=60).stderr
+
+
+def test_exposure_is_at_most_half(need_program: Callable[[str], str]) -> None:
+    """The service is exposed to at most 0.5 of 10."""
+    assert _exposure(need_program("systemd-analyze"), _UNITS / "bounced.service") <= 0.5
+
+
+def test_exposure_notices_a_network(need_program: Callable[[str], str], tmp_path: Path) -> None:
+    """Control: the same unit with the network of the host is not within the limit."""
+    text = (_UNITS / "bounced.service").read_text()
+    opened = text.replace("PrivateNetwork=yes", "").replace("IPAddressDeny=any", "").replace("RestrictAddressFamilies=AF_UNIX", "")
+    (tmp_path / "bounced.service").write_text(opened)
+    assert _exposure(need_program("systemd-analyze"), tmp_path / "bounced.service") > 0.5
+
+
+@pytest.mark.parametrize("unit", ["bounced.service", *(socket.name for socket in _SOCKETS)])
+def test_unit_verifies(unit: str, need_program: Callable[[str], str], tmp_path: Path) -> None:
+    """Systemd has nothing to say against a unit."""
+    assert _verify(need_program("systemd-analyze"), tmp_path, unit) == ""
+
+
+def test_verify_notices_a_mistake(need_program: Callable[[str], str], tmp_path: Path) -> None:
+    """Control: a misspelt directive is reported."""
+    said = _verify(need_program("systemd-analyze"), tmp_path, "bounced.service", lambda text: text.replace("WatchdogSec", "WatchdgSec"))
+    assert "WatchdgSec" in said
+
+
+@pytest.mark.parametrize("unit", _SOCKETS, ids=lambda unit: unit.stem)
+def test_socket_unit_fits_the_configuration(unit: Path) -> None:
+    """A socket has the name by which the daemon asks for it, and the place that the configuration has by default."""
+    section = _read(unit)["Socket"]
+    name = section["FileDescriptorName"]
+    assert unit.name == f"bounced-{name}.socket"
+    assert section["Service"] == "bounced.service"
+    if name == "smtp":
+        assert re.findall(r"^ListenStream=(.*)$", unit.read_text(), re.MULTILINE) == ["0.0.0.0:25", "[::]:25"]
+        assert settings()["smtp.listen"].default == '["0.0.0.0:25", "[::]:25"]'
+        return
+    assert section["ListenStream"] == f"/run/bounced/{name}.sock"
+    assert section["SocketMode"] == "0660"
+    if name != "lmtp":
+        assert settings()[f"query.{name}"].default == f'"{section["ListenStream"]}"'
+
+
+def test_every_door_has_a_socket_unit() -> None:
+    """Each socket that the configuration knows can be handed over."""
+    doors = {"smtp", "lmtp", *(path.partition(".")[2] for path in settings() if re.fullmatch(r"query\.(?!socket_).*", path))}
+    assert {unit.stem.removeprefix("bounced-") for unit in _SOCKETS} == doors
+
+
+def test_only_the_daemons_group_may_change_the_list() -> None:
+    """The door that releases and blocks is open to the daemon's group; those who may only ask have another."""
+    groups = {unit.stem: _read(unit)["Socket"].get("SocketGroup") for unit in _SOCKETS}
+    assert groups["bounced-http"] == "bounced"
+    assert {groups[f"bounced-{name}"] for name in ("socketmap", "policy", "line")} == {"bounced-query"}
+    users = (_UNITS / "sysusers.d" / "bounced.conf").read_text()
+    assert re.findall(r"^[ug] (\S+)", users, re.MULTILINE) == ["bounced", "bounced-query"]
+
+
+def test_names_do_not_collide_with_sympa() -> None:
+    """Sympa's program `bounced` runs as unit sympa-bounced below /usr/lib/sympa: no name of ours is one of its."""
+    for file in _UNITS.rglob("*"):
+        assert not file.name.startswith("sympa")
+    assert _read(_UNITS / "bounced.service")["Service"]["ExecStart"].split()[0] == "/usr/bin/bounced"
+
+
+def test_a_wrong_configuration_is_not_started_again() -> None:
+    """A start that cannot succeed (64, 78) is not repeated; any other end is, without limit."""
+    unit = _read(_UNITS / "bounced.service")
+    assert unit["Service"]["RestartPreventExitStatus"].split() == ["64", "78"]
+    assert unit["Unit"]["StartLimitIntervalSec"] == "0"
