@@ -97,6 +97,7 @@ def open_claimed(path: Path, claim: Claim) -> sqlite3.Connection:
                 raise OperatorFault(f"{path} is missing, and it had been there", _RESTORE)
             _create(path)
         _refuse_outer_damage(path, state)
+        _refuse_inner_damage(path)
         connection = connect_writer(path)
         try:
             _enter(connection, path)
@@ -155,17 +156,13 @@ def check(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def migrate(connection: sqlite3.Connection, directory: Path = SCHEMA) -> None:
-    """Bring the schema up to date, each step in a transaction of its own with its number. Raises OperatorFault, sqlite3.Error."""
-    steps = {int(file.stem): file for file in sorted(directory.glob("[0-9]*.sql"))}
+    """Bring the schema up to date, each step in a transaction of its own with its number. Raises sqlite3.Error."""
     ((version,),) = connection.execute("PRAGMA user_version").fetchall()
-    if version > max(steps):
-        raise OperatorFault(
-            f"the database has schema {version}, and this version knows {max(steps)}",
-            "run the newer version that wrote it, or restore the backup made before the upgrade",
-        )
-    for number in range(version + 1, max(steps) + 1):
+    for number, file in sorted(_migrations(directory).items()):
+        if number <= version:
+            continue
         # Written as one script, since executescript commits what was begun outside of it.
-        script = f"BEGIN IMMEDIATE;\n{steps[number].read_text('utf-8')}\nPRAGMA user_version = {number};\nCOMMIT;"
+        script = f"BEGIN IMMEDIATE;\n{file.read_text('utf-8')}\nPRAGMA user_version = {number};\nCOMMIT;"
         try:
             connection.executescript(script)
         except sqlite3.Error:
@@ -239,17 +236,36 @@ def _is_log(octets: bytes) -> bool:
     return (first, second) == struct.unpack(">2L", octets[24:])
 
 
+def _refuse_inner_damage(path: Path) -> None:
+    # Read-only: a writing connection would copy the log into the damaged file when it is closed again, and delete the log.
+    connection = connect_reader(path)
+    try:
+        if connection.execute("PRAGMA application_id").fetchall() != [(_APPLICATION_ID,)]:
+            raise OperatorFault(f"{path} is no database of bounced", "check the path in the configuration")
+        ((version,),) = connection.execute("PRAGMA user_version").fetchall()
+        newest = max(_migrations(SCHEMA))
+        if version > newest:
+            raise OperatorFault(
+                f"{path} has schema {version}, and this version knows {newest}",
+                "run the newer version that wrote it, or restore the backup made before the upgrade",
+            )
+        check(connection, path)
+    finally:
+        connection.close()
+
+
 def _enter(connection: sqlite3.Connection, path: Path) -> None:
-    """Check and migrate, and leave a log with a commit in it, so that a missing or headless log is a lost one."""
-    if (_APPLICATION_ID,) not in connection.execute("PRAGMA application_id").fetchall():
-        raise OperatorFault(f"{path} is no database of bounced", "check the path in the configuration")
+    """Migrate, and leave a log with a commit in it, so that a missing or headless log is a lost one."""
     if connection.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
         raise OperatorFault(f"{path} cannot have a write-ahead log", "put it on a local file system")
-    check(connection, path)
     migrate(connection)
     ((version,),) = connection.execute("PRAGMA user_version").fetchall()
     connection.executescript(f"BEGIN IMMEDIATE; PRAGMA user_version = {version}; COMMIT;")
     sync_directory(path)
+
+
+def _migrations(directory: Path) -> dict[int, Path]:
+    return {int(file.stem): file for file in directory.glob("[0-9]*.sql")}
 
 
 def sqlite_words(error: sqlite3.Error) -> str:

@@ -27,10 +27,18 @@ _KINDS: dict[str, type[AnyEvent]] = {
 _WORDS = {kind: word for word, kind in _KINDS.items()}
 _CAUSES = {cause.value[0]: cause for cause in Cause}
 
+# A word a row would be a quarter of the table. A number is given once: add at the end, never change one.
+_CATEGORIES = (
+    *("no-such-user", "no-such-domain", "inactive", "moved", "not-accepting", "mailbox-full", "message-too-large", "rate-limited"),
+    *("network", "expired", "mail-loop", "system-error", "complaint", "manual"),
+)
+_NUMBERS: dict[str, int] = {word: number for number, word in enumerate(_CATEGORIES)}
+
 # The 16 or 23 base32 characters of an opaque id or a seal (see returnpath).
 _BASE32 = re.compile(r"[a-z2-7]{16}(?:[a-z2-7]{7})?")
 _TO_DIGITS = str.maketrans("abcdefghijklmnopqrstuvwxyz234567", "0123456789abcdefghijklmnopqrstuv")
 _SEAL = 23
+_JSON = json.JSONEncoder(separators=(",", ":"))
 
 
 class RowError(ValueError):
@@ -49,11 +57,11 @@ class EventRow(NamedTuple):
 
 
 class StandingRow(NamedTuple):
-    """A standing as columns; `cause` is its first letter."""
+    """A standing as columns; `cause` is its first letter, `category` the number of the word, or a word that has none."""
 
     scope: str
     cause: str | None
-    category: str | None
+    category: int | str | None
     since: int | None
     strikes: int
     released_at: int | None
@@ -79,7 +87,7 @@ def event_row(event: AnyEvent) -> EventRow:
     at, address, scope = fields.pop("at"), fields.pop("key"), fields.pop("scope")
     token = fields.pop("token", None)
     # ASCII escapes carry what strangers write without loss, lone surrogates and NUL among it, which UTF-8 and SQL text do not.
-    detail = json.dumps(_said(fields), separators=(",", ":"))
+    detail = _JSON.encode(_said(fields))
     return EventRow(at, _WORDS[type(event)], address, scope, None if token is None else pack(token), detail)
 
 
@@ -98,21 +106,23 @@ def event_of(row: EventRow) -> AnyEvent:
 def standing_row(standing: Standing) -> StandingRow:
     """Return the columns of `standing`."""
     cause = None if standing.cause is None else standing.cause.value[0]
-    return StandingRow(standing.scope, cause, standing.category, standing.since, standing.strikes, standing.released_at)
+    category = None if standing.category is None else _NUMBERS.get(standing.category, standing.category)
+    return StandingRow(standing.scope, cause, category, standing.since, standing.strikes, standing.released_at)
 
 
 def standing_of(row: StandingRow) -> Standing:
     """Return the standing whose columns these are. Raises RowError."""
-    if row.cause is not None and row.cause not in _CAUSES:
-        raise RowError("the store holds a standing that this version cannot read")
-    return Standing(
-        scope=Scope(row.scope),
-        cause=None if row.cause is None else _CAUSES[row.cause],
-        category=row.category,
-        since=row.since,
-        strikes=row.strikes,
-        released_at=row.released_at,
-    )
+    try:
+        return Standing(
+            scope=Scope(row.scope),
+            cause=None if row.cause is None else _CAUSES[row.cause],
+            category=_CATEGORIES[row.category] if isinstance(row.category, int) else row.category,
+            since=row.since,
+            strikes=row.strikes,
+            released_at=row.released_at,
+        )
+    except LookupError:
+        raise RowError("the store holds a standing that this version cannot read") from None
 
 
 def pack(text: str) -> bytes | str:

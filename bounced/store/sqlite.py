@@ -157,11 +157,21 @@ class _Writer:
             return [fault] * len(jobs)
 
     async def _connect(self, connect: Callable[[], sqlite3.Connection]) -> None:
+        failed: list[Exception] = []
+
         def connector() -> sqlite3.Connection:
-            self._connection = connect()
+            try:
+                self._connection = connect()
+            except Exception as error:  # noqa: BLE001 - raised again below
+                # aiosqlite does not wait for its thread when a connector raises, and the thread may outlive the loop.
+                failed.append(error)
+                return sqlite3.connect(":memory:")
             return self._connection
 
         self._thread = await aiosqlite.Connection(connector, iter_chunk_size=1)
+        if failed:
+            await self._thread.close()
+            raise failed[0]
 
     async def _run(self, work: Callable[[], _T]) -> _T:
         """Run `work` in the thread of the connection."""

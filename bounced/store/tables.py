@@ -15,8 +15,7 @@ from bounced.store import Recorded, Tally
 from bounced.store.rows import EventRow, StandingRow, event_of, pack, replayed, standing_of, standing_row
 
 _STANDINGS = """
-    SELECT scope, cause, text, since, strikes, released_at, last_event FROM standing LEFT JOIN word ON word.id = category
-    WHERE address = ? ORDER BY scope"""
+    SELECT scope, cause, category, since, strikes, released_at, last_event FROM standing WHERE address = ? ORDER BY scope"""
 _OF_ONE_MAIL = "SELECT at, kind, address, scope, token, detail FROM event WHERE token = ? ORDER BY id"
 # `previous` always points down: a damaged pointer must not walk in a circle.
 _HISTORY = """
@@ -24,10 +23,11 @@ _HISTORY = """
         SELECT last_event FROM standing WHERE address = ? AND scope = '*'
         UNION ALL SELECT previous FROM event JOIN back USING (id) WHERE previous < id)
     SELECT at, kind, address, scope, token, detail FROM back JOIN event USING (id) ORDER BY id"""
+_UNTOUCHED = standing_row(Standing(scope=EVERYWHERE))[1:]
 _ADD_EVENT = "INSERT INTO event (at, kind, address, scope, token, detail, previous) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _PUT_STANDING = """
     INSERT INTO standing (scope, cause, category, since, strikes, released_at, last_event, address)
-    VALUES (?, ?, (SELECT id FROM word WHERE text = ?), ?, ?, ?, ?, ?)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (address, scope) DO UPDATE SET cause = excluded.cause, category = excluded.category, since = excluded.since,
         strikes = excluded.strikes, released_at = excluded.released_at, last_event = excluded.last_event"""
 _COUNT = """
@@ -88,9 +88,10 @@ def intern(connection: sqlite3.Connection, opaque_id: str, key: AddressKey) -> A
 def _load(connection: sqlite3.Connection, key: AddressKey) -> tuple[AddressRecord, int | None]:
     """Return the record of an address and the id of its last event."""
     rows = connection.execute(_STANDINGS, (key,)).fetchall()
-    standings = (standing_of(StandingRow(*row[:-1])) for row in rows)
-    touched = tuple(standing for standing in standings if standing != Standing(scope=standing.scope))
-    return AddressRecord(key=key, standings=touched), rows[0][-1] if rows else None
+    if not rows:
+        return AddressRecord(key=key), None
+    touched = tuple(standing_of(StandingRow(*row[:-1])) for row in rows if row[1:-1] != _UNTOUCHED)
+    return AddressRecord(key=key, standings=touched), rows[0][-1]
 
 
 def _put(connection: sqlite3.Connection, before: AddressRecord, after: AddressRecord, last_event: int | None) -> None:
@@ -100,7 +101,5 @@ def _put(connection: sqlite3.Connection, before: AddressRecord, after: AddressRe
             connection.execute("DELETE FROM standing WHERE address = ? AND scope = ?", (after.key, gone.scope))
     changed = (standing for standing in after.standings if standing.scope != EVERYWHERE and standing != before.standing(standing.scope))
     for standing in (after.standing(EVERYWHERE), *changed):
-        if standing.category is not None:
-            connection.execute("INSERT INTO word (text) VALUES (?) ON CONFLICT DO NOTHING", (standing.category,))
         end = last_event if standing.scope == EVERYWHERE else None
         connection.execute(_PUT_STANDING, (*standing_row(standing), end, after.key))

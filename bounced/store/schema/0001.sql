@@ -18,19 +18,13 @@ CREATE TABLE standing (
     address     TEXT NOT NULL,
     scope       TEXT NOT NULL,
     cause       TEXT,                -- h(ard), s(oft), c(omplaint), m(anual); NULL: clear
-    category    INTEGER,             -- word.id
+    category    ANY,                 -- the word for why, most by a number (see rows.py)
     since       INTEGER,
     strikes     INTEGER NOT NULL,
     released_at INTEGER,
     last_event  INTEGER,             -- event.id, where scope is '*'
     PRIMARY KEY (address, scope)
 ) STRICT, WITHOUT ROWID;
-
--- The few words that stand in millions of rows.
-CREATE TABLE word (
-    id   INTEGER PRIMARY KEY,
-    text TEXT NOT NULL UNIQUE
-) STRICT;
 
 -- Whom an opaque return path means.
 CREATE TABLE opaque (

@@ -1,0 +1,226 @@
+"""What every store promises (bounced/store/__init__.py), asked of every store that there is."""
+
+import asyncio
+from functools import reduce
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from bounced.address import AddressKey
+from bounced.outcome import Disposition
+from bounced.policy import Policy, step
+from bounced.record import AddressRecord, AnyEvent, Cause
+from bounced.scope import EVERYWHERE, Scope
+from bounced.store import Store, StoreFault, Tally
+from tests.store.conftest import OPENERS, found
+from tests.store.events import ANNA, BERT, NEWS, NOON, blocked, bounced, complained, delivered, noticed, released
+
+REPLAYED = Tally("2025-06-15", "replayed", "")
+_NUMBERS = st.integers(0, 6)
+_TIMES = st.integers(NOON, NOON + 9)
+_PEOPLE = st.sampled_from((ANNA, BERT))
+_EVENTS: st.SearchStrategy[AnyEvent] = st.one_of(
+    st.builds(bounced, _NUMBERS, st.sampled_from(Disposition), st.just(ANNA), _TIMES),
+    st.builds(bounced, _NUMBERS.map(lambda number: number + 100), st.sampled_from(Disposition), st.just(BERT), _TIMES),
+    st.builds(complained, _NUMBERS, st.just(ANNA), _TIMES),
+    st.builds(noticed, _NUMBERS, st.just(ANNA), _TIMES),
+    st.builds(delivered, _PEOPLE, _TIMES),
+    st.builds(blocked, _PEOPLE, st.sampled_from((EVERYWHERE, NEWS, Scope("bills"))), _TIMES),
+    st.builds(released, _PEOPLE, st.sampled_from((EVERYWHERE, NEWS)), _TIMES),
+)
+
+
+def fold(key: AddressKey, events: list[AnyEvent]) -> AddressRecord:
+    """Add up the events as the policy says."""
+    return reduce(lambda record, event: step(record, event, Policy()), events, AddressRecord(key=key))
+
+
+def test_every_store_is_opened_here() -> None:
+    """A store that is added to the package takes part in this suite, or the suite fails."""
+    assert set(found()) == set(OPENERS)
+
+
+async def test_nothing_is_known_of_strangers(store: Store) -> None:
+    """An address of which nothing is known has an empty record and no history."""
+    assert store.look_up(ANNA) == AddressRecord(key=ANNA)
+    assert list(store.history(ANNA)) == []
+
+
+async def test_the_fifth_soft_bounce_blocks(store: Store) -> None:
+    """Four soft bounces of four mails leave the address clear, the fifth blocks it, and each answer tells before and after."""
+    for mail in range(4):
+        recorded = await store.record(bounced(mail))
+        assert recorded.fresh
+        assert recorded.after.standing(EVERYWHERE).strikes == mail + 1
+    assert store.look_up(ANNA).block(NEWS) is None
+    recorded = await store.record(bounced(4))
+    block = store.look_up(ANNA).block(NEWS)
+    assert recorded.before.block(NEWS) is None
+    assert recorded.after == store.look_up(ANNA)
+    assert block is not None
+    assert (block.cause, block.category, block.since) == (Cause.SOFT, "mailbox-full", NOON)
+
+
+async def test_a_delivery_begins_the_count_again(store: Store) -> None:
+    """A success between soft bounces means that they are not consecutive."""
+    for mail in range(4):
+        await store.record(bounced(mail))
+    await store.record(delivered())
+    await store.record(bounced(4))
+    assert store.look_up(ANNA).standing(EVERYWHERE).strikes == 1
+
+
+async def test_a_release_clears_all_scopes(store: Store) -> None:
+    """A release everywhere undoes the block everywhere and those of the streams, and older mail counts no more."""
+    await store.record(bounced(1, Disposition.HARD))
+    await store.record(complained(2))
+    await store.record(blocked(scope=Scope("bills")))
+    assert len(store.look_up(ANNA).standings) == 3
+    await store.record(released(at=NOON + 5))
+    record = store.look_up(ANNA)
+    assert [standing.scope for standing in record.standings] == [EVERYWHERE]
+    assert record.block(NEWS) is None
+    late = await store.record(bounced(3, Disposition.HARD, at=NOON + 9))
+    assert late.fresh
+    assert store.look_up(ANNA) == record
+
+
+async def test_a_replay_counts_once(store: Store) -> None:
+    """Copies of a bounce change nothing, are not kept, and are tallied."""
+    first = await store.record(bounced(1))
+    for _ in range(5):
+        again = await store.record(bounced(1))
+        assert (again.fresh, again.before, again.after) == (False, first.after, first.after)
+    assert list(store.history(ANNA)) == [bounced(1)]
+    assert store.tallies() == {REPLAYED: 5}
+
+
+async def test_a_notice_is_not_told_twice(store: Store) -> None:
+    """A second notice about one mail adds nothing, and the address has a history without a standing."""
+    assert (await store.record(noticed(1))).fresh
+    assert not (await store.record(noticed(1))).fresh
+    assert store.look_up(ANNA) == AddressRecord(key=ANNA)
+    assert list(store.history(ANNA)) == [noticed(1)]
+
+
+async def test_hard_supersedes_soft_of_the_same_mail(store: Store) -> None:
+    """A permanent failure counts although the same mail had reported a soft one before; the reverse does not."""
+    assert (await store.record(bounced(1, Disposition.SOFT))).fresh
+    assert (await store.record(bounced(1, Disposition.HARD))).fresh
+    assert not (await store.record(bounced(1, Disposition.SOFT))).fresh
+    assert store.look_up(ANNA).standing(EVERYWHERE).cause is Cause.HARD
+
+
+async def test_a_complaint_is_a_matter_of_its_own(store: Store) -> None:
+    """A complaint counts beside the bounce of the same mail, in its stream alone, and once."""
+    await store.record(bounced(1, Disposition.HARD, BERT))
+    await store.record(bounced(2))
+    assert (await store.record(complained(2))).fresh
+    assert not (await store.record(complained(2))).fresh
+    assert store.look_up(ANNA).standing(NEWS).cause is Cause.COMPLAINT
+    assert store.look_up(ANNA).block(Scope("bills")) is None
+
+
+async def test_what_was_recorded_is_read_at_once(store: Store) -> None:
+    """A lookup after the answer sees what was answered, each time."""
+    for mail in range(50):
+        key = AddressKey(f"user{mail}@example.org")
+        recorded = await store.record(bounced(mail, Disposition.HARD, key))
+        assert store.look_up(key) == recorded.after
+        assert store.look_up(key).block(NEWS) is not None
+
+
+async def test_steps_are_serialised(store: Store) -> None:
+    """Hundreds of calls at once to few addresses lose no strike, and every answer's `before` is some answer's `after`."""
+    keys = [AddressKey(f"user{number}@example.org") for number in range(4)]
+    events = [bounced(mail, Disposition.SOFT, keys[mail % 4]) for mail in range(400)]
+    answers = await asyncio.gather(*(store.record(event) for event in events))
+    for key in keys:
+        assert store.look_up(key).standing(EVERYWHERE).strikes == 100
+        strikes = sorted(answer.before.standing(EVERYWHERE).strikes for answer in answers if answer.after.key == key)
+        assert strikes == list(range(100))
+
+
+async def test_one_mail_counts_once_when_copies_come_at_once(store: Store) -> None:
+    """Of a hundred copies that wait together, one is fresh."""
+    answers = await asyncio.gather(*(store.record(bounced(7)) for _ in range(100)))
+    assert sum(answer.fresh for answer in answers) == 1
+    assert store.tallies()[REPLAYED] == 99
+
+
+async def test_history_is_in_order(store: Store) -> None:
+    """The history of an address is its own events in the order of their recording, each as it was given."""
+    events: list[AnyEvent] = [
+        noticed(1),
+        bounced(1, Disposition.SOFT, at=NOON + 5),
+        bounced(2, Disposition.BLOCKED, at=NOON - 5),
+        complained(2),
+        delivered(),
+        blocked(scope=NEWS),
+        released(scope=NEWS),
+    ]
+    for event in events:
+        await store.record(bounced(100 + len(store.history(BERT)), Disposition.SOFT, BERT))
+        await store.record(event)
+    assert list(store.history(ANNA)) == events
+    assert len(store.history(BERT)) == len(events)
+
+
+async def test_an_opaque_id_means_one_recipient(store: Store) -> None:
+    """An id that was interned is known, again and again; it cannot come to mean somebody else."""
+    assert store.recipient_of("a" * 16) is None
+    for _ in range(2):
+        await store.intern("a" * 16, ANNA)
+        assert store.recipient_of("a" * 16) == ANNA
+    with pytest.raises(StoreFault):
+        await store.intern("a" * 16, BERT)
+    both = await asyncio.gather(store.intern("b" * 16, ANNA), store.intern("b" * 16, BERT), return_exceptions=True)
+    assert [type(result) for result in both] == [type(None), StoreFault]
+    assert store.recipient_of("a" * 16) == store.recipient_of("b" * 16) == ANNA
+
+
+async def test_tallies_add_up(store: Store) -> None:
+    """Tallies grow by what is added, each by itself."""
+    forged, foreign = Tally("2026-01-01", "forged", "192.0.2.0/24"), Tally("2026-01-02", "foreign", "")
+    await store.count({forged: 3, foreign: 1})
+    await store.count({forged: 4})
+    await store.count({})
+    assert store.tallies() == {forged: 7, foreign: 1}
+
+
+async def test_a_closed_store_says_so(store: Store) -> None:
+    """After closing, every call raises StoreFault, and closing again does nothing."""
+    await store.record(bounced(1))
+    await store.close()
+    await store.close()
+    for read in (lambda: store.look_up(ANNA), lambda: store.history(ANNA), lambda: store.recipient_of("a" * 16), store.tallies):
+        with pytest.raises(StoreFault):
+            read()
+    for write in (store.record(bounced(2)), store.intern("a" * 16, ANNA), store.count({REPLAYED: 1})):
+        with pytest.raises(StoreFault):
+            await write
+
+
+async def test_closing_finishes_what_waits(store: Store) -> None:
+    """Calls that wait when the store is closed are answered: done, and not dropped."""
+    waiting = [asyncio.create_task(store.record(bounced(mail))) for mail in range(300)]
+    await asyncio.sleep(0)  # lets them call
+    await store.close()
+    assert all(answer.fresh for answer in await asyncio.gather(*waiting))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(_EVENTS, max_size=25))
+async def test_a_record_is_the_fold_of_its_history(store: Store, events: list[AnyEvent]) -> None:
+    """Whatever comes, in whatever order, history keeps what was fresh, and the record that is looked up is what history adds up to."""
+    expected = {key: list(store.history(key)) for key in (ANNA, BERT)}
+    for event in events:
+        before = store.look_up(event.key)
+        recorded = await store.record(event)
+        assert recorded.before == before
+        if recorded.fresh:
+            expected[event.key].append(event)
+    for key, kept in expected.items():
+        assert list(store.history(key)) == kept
+        assert store.look_up(key) == fold(key, kept)

@@ -1,0 +1,76 @@
+"""Rows: what is written reads back the same."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bounced.outcome import Category, Disposition
+from bounced.record import AnyEvent, Cause, Standing
+from bounced.scope import EVERYWHERE
+from bounced.store.rows import EventRow, RowError, StandingRow, event_of, event_row, pack, standing_of, standing_row, unpack
+from tests.store.events import NEWS, blocked, bounced, complained, delivered, noticed, released, seal
+
+ONE_OF_EACH: list[AnyEvent] = [bounced(1), complained(1), noticed(1), delivered(), blocked(), released()]
+
+
+@pytest.mark.parametrize("event", ONE_OF_EACH, ids=lambda event: type(event).__name__)
+def test_events_read_back_the_same(event: AnyEvent) -> None:
+    """Every kind of event survives, with NUL and lone surrogates in its text."""
+    assert event_of(event_row(event)) == event
+
+
+def test_what_was_written_before_a_field_was_added_reads_with_its_default() -> None:
+    """A row without an optional field reads as an event with the default, and one with a field that is no more is read without it."""
+    row = event_row(bounced(1))
+    assert event_of(row._replace(detail=row.detail.replace('"client":"192.0.2.9"', '"formerly":1'))).client == ""  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("row", [EventRow(1, "eaten", "a@b", "*", None, "{}"), EventRow(1, "bounced", "a@b", "*", None, "[")])
+def test_an_unreadable_row_is_named(row: EventRow) -> None:
+    """A kind of event that we do not know, or a text that is no JSON, raises RowError."""
+    with pytest.raises(RowError):
+        event_of(row)
+
+
+@pytest.mark.parametrize("cause", [None, *Cause])
+@pytest.mark.parametrize("category", [None, "manual", "a word of tomorrow", *(category.value for category in Category)])
+def test_standings_read_back_the_same(cause: Cause | None, category: str | None) -> None:
+    """Every cause and every word survives, those without a number among them."""
+    standing = Standing(scope=NEWS, cause=cause, category=category, since=1, strikes=2, released_at=3)
+    assert standing_of(standing_row(standing)) == standing
+
+
+def test_the_numbers_of_the_words_stay() -> None:
+    """A number that is on somebody's disk never changes its meaning."""
+    numbered = [standing_of(StandingRow(EVERYWHERE, "h", number, 1, 0, None)).category for number in range(14)]
+    assert numbered == [
+        *("no-such-user", "no-such-domain", "inactive", "moved", "not-accepting", "mailbox-full", "message-too-large", "rate-limited"),
+        *("network", "expired", "mail-loop", "system-error", "complaint", "manual"),
+    ]
+
+
+@pytest.mark.parametrize("row", [StandingRow(EVERYWHERE, "x", 1, 1, 0, None), StandingRow(EVERYWHERE, "h", 99, 1, 0, None)])
+def test_an_unreadable_standing_is_named(row: StandingRow) -> None:
+    """A cause or a number that we do not know raises RowError."""
+    with pytest.raises(RowError):
+        standing_of(row)
+
+
+@given(st.one_of(st.text(), st.text("abcdefghijklmnopqrstuvwxyz234567", min_size=16, max_size=23)))
+def test_packing_loses_nothing(text: str) -> None:
+    """Any text can be unpacked again, so no two tokens become one."""
+    assert unpack(pack(text)) == text
+
+
+def test_packed_seals_sort_by_time() -> None:
+    """A seal takes 15 octets, an opaque id 10, and the order stays: new tokens are neighbours on disk."""
+    packed = [pack(seal(number)) for number in (0, 1, 33, 1 << 90, (1 << 115) - 1)]
+    assert packed == sorted(packed, key=bytes)
+    assert {len(token) for token in packed} == {15}
+    assert len(pack("a" * 16)) == 10
+
+
+@pytest.mark.parametrize("disposition", Disposition)
+def test_every_disposition_is_kept(disposition: Disposition) -> None:
+    """All dispositions survive."""
+    assert event_of(event_row(bounced(1, disposition))) == bounced(1, disposition)
