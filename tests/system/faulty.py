@@ -1,0 +1,76 @@
+"""`bounced` with one fault planted: what the tests of the guarantees must catch, or they would prove nothing.
+
+For: negative controls, run as `python -m tests.system.faulty FAULT -C FILE serve`. Never: a setting of the product; each fault is put in
+here, from outside.
+"""
+
+import asyncio
+import hmac
+import sqlite3
+import sys
+from pathlib import Path
+from types import ModuleType
+
+from bounced import cli, daemon, returnpath
+from bounced.record import AnyEvent
+from bounced.store import Recorded, files, tables
+from bounced.store.sqlite import SqliteStore
+
+
+class HastyStore(SqliteStore):
+    """Answers before COMMIT."""
+
+    async def record(self, event: AnyEvent) -> Recorded:
+        """Begin to record, and say at once that it is done."""
+        _unfinished.add(task := asyncio.create_task(super().record(event)))
+        task.add_done_callback(_unfinished.discard)
+        before = self.look_up(event.key)
+        return Recorded(before, before, fresh=True)
+
+
+_unfinished: set[asyncio.Task[Recorded]] = set()
+
+
+def answer_before_commit() -> None:
+    """Break promise 1: the 250 leaves while the commit is still to come."""
+    _replace(daemon, "SqliteStore", HastyStore)
+
+
+def commit_without_sync() -> None:
+    """Break promise 1 as synchronous=NORMAL does: a commit is in the page cache, not on disk."""
+    connect = files.connect_writer
+
+    def connect_unsynced(path: Path) -> sqlite3.Connection:
+        connection = connect(path)
+        connection.execute("PRAGMA synchronous = NORMAL")
+        return connection
+
+    _replace(files, "connect_writer", connect_unsynced)
+
+
+def believe_any_seal() -> None:
+    """Break promise 3: the seal of a return path is not compared."""
+
+    class _Hmac:
+        digest = staticmethod(hmac.digest)
+        compare_digest = staticmethod(lambda _given, _right: True)
+
+    _replace(returnpath, "hmac", _Hmac)
+
+
+def count_every_copy() -> None:
+    """Break promise 3: a copy of a bounce counts like another mail's."""
+    _replace(tables, "adds", lambda _event, _earlier: True)
+
+
+def _replace(module: ModuleType, name: str, fault: object) -> None:
+    assert hasattr(module, name), f"{module.__name__} has no {name} any more: this control needs another place for its fault"
+    setattr(module, name, fault)
+
+
+FAULTS = {fault.__name__: fault for fault in (answer_before_commit, commit_without_sync, believe_any_seal, count_every_copy)}
+
+
+if __name__ == "__main__":
+    FAULTS[sys.argv.pop(1)]()
+    cli.main()
