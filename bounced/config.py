@@ -64,7 +64,7 @@ def _shown(value: object) -> str:
         case str():
             return ascii(value if len(value) <= 60 else value[:57] + "...")
         case int() | float():
-            return str(value)[:60] if not isinstance(value, int) or abs(value) < 10**60 else "a number that large"
+            return str(value) if abs(value) < 1e18 else "a number that large"
         case list():
             return "a list"
         case dict():
@@ -208,52 +208,34 @@ _ENDPOINTS = _list("addresses and ports", 0, _endpoint)
 class ReturnPathSettings:
     """The signed return path: whose bounces we take."""
 
-    domains: Annotated[
-        tuple[str, ...],
-        _DOMAINS,
-        "The domains whose MX this host is. New return paths get the first of them; bounces are taken at all. Required.",
-    ]
-    scopes: Annotated[
-        tuple[Scope, ...],
-        _STREAMS,
-        "The streams of mail that a recipient can leave one by one. Of a stream that is not named here nothing is signed or answered.",
-    ] = (DEFAULT_SCOPE,)
-    key_file: Annotated[
-        Path,
-        _PATH,
-        "The keys that sign. Made at the first start, readable by the daemon alone. Back it up: without it no bounce can be proved.",
-    ] = _STATE / "return-path.keys"
-    max_age: Annotated[
-        int,
-        _duration(3600, MAX_AGE_LIMIT),
-        "How long after sending a bounce still counts. Must be longer than mail waits in queues out there, mostly 5 days.",
-    ] = 30 * 86400
+    domains: Annotated[tuple[str, ...], _DOMAINS, "The domains whose MX this host is; the first is the one signed with. Required."]
+    scopes: Annotated[tuple[Scope, ...], _STREAMS, "The streams of mail that a recipient can leave one by one."] = (DEFAULT_SCOPE,)
+    key_file: Annotated[Path, _PATH, "The keys that sign, made at the first start. Keep a backup."] = _STATE / "return-path.keys"
+    max_age: Annotated[int, _duration(3600, MAX_AGE_LIMIT), "How long after the mail was sent its bounce counts."] = 30 * 86400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SmtpSettings:
     """The SMTP listener, where bounces arrive."""
 
-    listen: Annotated[tuple[Endpoint, ...], _ENDPOINTS, "Not used while systemd hands over sockets named smtp."] = (
+    listen: Annotated[tuple[Endpoint, ...], _ENDPOINTS, "Where to listen, unless systemd hands over sockets named smtp."] = (
         Endpoint("0.0.0.0", 25),  # noqa: S104  an MX listens everywhere
         Endpoint("::", 25),
     )
     hostname: Annotated[str, _HOST, "The name in the greeting. Empty: the name of the system."] = ""
     max_message: Annotated[int, _size(64 << 10, 1 << 30), "The most octets of one message, announced as SIZE."] = 10 << 20
-    tls_certificate: Annotated[Path | None, _OPTIONAL_PATH, "The certificate chain (PEM). Empty: STARTTLS is not offered."] = None
-    tls_key: Annotated[Path | None, _OPTIONAL_PATH, "The private key of tls_certificate (PEM)."] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LmtpSettings:
-    """The LMTP listener, for hosts on which another mail server owns port 25. Not used while systemd hands over a socket named lmtp."""
+    """The LMTP listener, for hosts on which another mail server owns port 25."""
 
-    socket: Annotated[Path | None, _OPTIONAL_PATH, "The unix socket on which that server hands us mail. Empty: no LMTP."] = None
+    socket: Annotated[Path | None, _OPTIONAL_PATH, "The unix socket for it, unless systemd hands over one named lmtp. Empty: none."] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuerySettings:
-    """The unix sockets on which mailers ask. Not used while systemd hands over a socket of the same name. Empty: not offered."""
+    """The unix sockets on which mailers ask, unless systemd hands over one of the same name. Empty: not offered."""
 
     socketmap: Annotated[Path | None, _OPTIONAL_PATH, "The socketmap protocol (Postfix, sendmail)."] = _RUN / "socketmap.sock"
     policy: Annotated[Path | None, _OPTIONAL_PATH, "Postfix policy delegation (check_policy_service)."] = _RUN / "policy.sock"
@@ -345,6 +327,7 @@ def _schema() -> Iterator[Setting]:
 
 
 _BY_PATH = {f"{setting.section}.{setting.name}": setting for setting in _schema()}
+_REQUIRED = {path for path, setting in _BY_PATH.items() if setting.default is None}
 
 
 def load(path: Path) -> Config:
@@ -358,27 +341,34 @@ def load(path: Path) -> Config:
     for file in (path, *sorted((path.parent / "conf.d").glob("*.toml"))):
         given |= _File(file, directory, errors).read()
     if not errors:
-        errors += (f"{path}: {problem}" for problem in _disagreements(given))
-    if errors:
+        errors += [f"{path}: {name}: is missing, and has no default" for name in _REQUIRED - given.keys()]
+    config = None if errors else _built(given)
+    if config is not None:
+        errors += [f"{path}: {clash}" for clash in _clashes(config)]
+    if config is None or errors:
         raise OperatorFault("\n".join(errors), "Mend the configuration; `bounced config reference` prints every setting with its default.")
-    parts: dict[str, Any] = {}
-    for section, settings_type in _SECTIONS.items():
-        names = [one.name for one in dataclasses.fields(settings_type) if f"{section}.{one.name}" in given]
-        parts[section] = settings_type(**{name: given[f"{section}.{name}"] for name in names})
-    return Config(**parts)
+    return config
 
 
-def _disagreements(given: Mapping[str, object]) -> Iterator[str]:
-    """Tell what no single setting shows."""
-    for path, setting in _BY_PATH.items():
-        if setting.default is None and path not in given:
-            yield f"{path}: is missing, and has no default"
-    if (given.get("smtp.tls_certificate") is None) != (given.get("smtp.tls_key") is None):
-        yield "smtp.tls_key: tls_certificate and tls_key are given together or not at all"
-    owners: dict[Path, str] = {}
+def _built(given: Mapping[str, object]) -> Config:
+    parts: dict[str, dict[str, Any]] = {section: {} for section in _SECTIONS}
     for path, value in given.items():
+        section, _, name = path.partition(".")
+        parts[section][name] = value
+    return Config(**{section: settings_type(**parts[section]) for section, settings_type in _SECTIONS.items()})
+
+
+def _clashes(config: Config) -> Iterator[str]:
+    """Name the settings that have the path of another one: the two would overwrite each other."""
+    owners: dict[Path, str] = {}
+    for path, value in _values(config):
         if isinstance(value, Path) and owners.setdefault(value, path) != path:
             yield f"{path}: is the same path as {owners[value]}"
+
+
+def _values(config: Config) -> Iterator[tuple[str, object]]:
+    for path, setting in _BY_PATH.items():
+        yield path, getattr(getattr(config, setting.section), setting.name)
 
 
 class _File:
@@ -425,8 +415,11 @@ class _File:
             self._errors.append(f"{self._path}:{line}: is not UTF-8")
         except RecursionError:
             self._errors.append(f"{self._path}: is nested too deep")
-        except ValueError as error:
+        except tomllib.TOMLDecodeError as error:
             self._errors.append(self._syntax(str(error)))
+        except ValueError:
+            # Python converts no number of more than 4,300 digits, and does not say where it stands.
+            self._errors.append(f"{self._path}: holds a number with too many digits")
         return {}
 
     def _syntax(self, message: str) -> str:
@@ -476,10 +469,10 @@ def _meant(section: str, name: str | None) -> str:
 def show(config: Config, only_changed: bool) -> str:
     """Return the settings in force, a line each, in TOML that `load` reads; with `only_changed` those that differ from the default."""
     lines: list[str] = []
-    for path, setting in _BY_PATH.items():
-        value = setting.kind.write(getattr(getattr(config, setting.section), setting.name))
-        if not only_changed or value != setting.default:
-            lines.append(f"{path} = {value}\n")
+    for path, value in _values(config):
+        written = _BY_PATH[path].kind.write(value)
+        if not only_changed or written != _BY_PATH[path].default:
+            lines.append(f"{path} = {written}\n")
     return "".join(lines)
 
 
