@@ -1,0 +1,65 @@
+"""Who refuses us, what of ours, and where one asks for removal, read from the text of the refusal.
+
+For: telling the operator what to do. Never: the decision that it is a refusal; that is judge's.
+"""
+
+import re
+from collections.abc import Collection, Iterable
+
+from bounced.outcome import Blocker
+from bounced.outcome.phrases import Found
+from bounced.outcome.ruleset import RuleSet
+
+_MAX_URL = 300
+_URL = re.compile(r"https?://[^\s<>\"'\x00-\x20\x7f]{4,}", re.IGNORECASE)
+_IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)")
+_IPV6 = re.compile(r"(?<![\w:])(?:[0-9a-f]{1,4}:){2,7}(?::?[0-9a-f]{1,4}){0,6}(?![\w:])", re.IGNORECASE)
+# "blocked using zen.spamhaus.org", "listed by bl.example", "on the b.example.net blacklist": lists that no row knows are named by the text.
+_NAMED = re.compile(
+    r"(?:blocked (?:using|by)|listed (?:at|by|in|on)|blacklisted (?:at|by|in|on)|found (?:in|on)|rejected by|rbl:?)\s+(?:the\s+)?"
+    r"(?:dnsbl:?\s*)?((?:[a-z0-9-]{1,63}\.){1,5}[a-z]{2,24})\b",
+    re.IGNORECASE,
+)
+_OUR_DOMAIN = re.compile(
+    r"(?:sending domain|sender domain|domain of sender address|email from|mail from domain|dmarc policy for|from domain|spf records? for)"
+    r"[\s:\[(<]+(?:\S{0,64}@)?((?:[a-z0-9_-]{1,63}\.){1,8}[a-z]{2,24})\b",
+    re.IGNORECASE,
+)
+
+
+def blocker_of(text: str, found: Iterable[Found], providers: Collection[str], rules: RuleSet) -> Blocker | None:
+    """Name who refuses: a list whose mark stands in `text`, a list that it names, else the provider. None if nobody is named."""
+    known = [rules.blocklist_marks[one.phrase] for one in sorted(found, key=lambda one: -len(one.phrase)) if one.phrase in rules.blocklist_marks]
+    named = _NAMED.search(text)
+    url = _url(text)
+    ours = _ours(text)
+    if known:
+        return Blocker(name=known[0].name, ours=ours, delisting=url or known[0].delisting)
+    if named:
+        return Blocker(name=named[1].lower(), ours=ours, delisting=url)
+    if providers:
+        return Blocker(name=min(providers), ours=ours, delisting=url)
+    return None
+
+
+def _url(text: str) -> str | None:
+    found = _URL.search(text)
+    return found[0][:_MAX_URL].rstrip(".,;:)]}!?") if found else None
+
+
+def _ours(text: str) -> str | None:
+    """Find the address or domain of ours that is complained about: an address that is public, else the first one, else a domain."""
+    bare = _URL.sub(" ", text)
+    for candidate in (*_IPV4.findall(bare), *_IPV4.findall(text)):
+        if _is_ipv4(candidate):
+            return str(candidate)
+    six = _IPV6.search(bare)
+    if six and ":" in six[0].strip(":"):
+        return six[0]
+    domain = _OUR_DOMAIN.search(bare)
+    return domain[1].lower() if domain else None
+
+
+def _is_ipv4(text: str) -> bool:
+    octets = [int(octet) for octet in text.split(".")]
+    return all(octet <= 255 for octet in octets) and octets[0] not in {0, 127}

@@ -1,0 +1,55 @@
+"""Text as rules see it: one case, one blank, no accents, no addresses, no codes of a multi-line reply.
+
+For: making the same complaint look the same, whoever wrote it. Never: unbounded work; what comes after MAX_TEXT characters is not read.
+Linear in the length of the text, whatever the text.
+"""
+
+import re
+import unicodedata
+
+MAX_TEXT = 4096
+"""Characters of a text that are judged."""
+
+# A local part says nothing about why (mailboxfull@, blocked@), its domain may (a provider's). The look-behind keeps the search linear.
+_LOCAL_PART = re.compile(r"(?<![\w.+=~/-])[\w.+=~/-]+@(?=[\w\[])")
+# "550-5.7.26 ", "550 5.7.26 " and "550-" stand between the lines of one sentence (RFC 5321 section 4.2.1).
+_REPLY_CODE = re.compile(r"(?<![\d.])[245]\d\d(?:[- ][245]\.\d{1,3}\.\d{1,3}(?![\d.])|-(?=[^\d\W]|\s))")
+_APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "`": "'", "´": "'", "“": '"', "”": '"', "«": '"', "»": '"', "‐": "-", "‑": "-", "–": "-"})
+# Letters of ASCII and of other scripts are told apart: Japanese joins them ("smtpサーバ") without a blank.
+_WORD = re.compile(r"[a-z0-9]+|[^\W\x00-\x7f]+")
+# Thai to Khmer, kana and ideographs are written without blanks: every two neighbours count as a word.
+_UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+
+
+def fold(text: str) -> str:
+    """Return the first MAX_TEXT characters of `text` in the form that phrases are written in."""
+    text = text[:MAX_TEXT]
+    if "@" in text:
+        text = _LOCAL_PART.sub("@", text)
+    text = _REPLY_CODE.sub(" ", text)
+    return fold_phrase(text)
+
+
+def fold_phrase(phrase: str) -> str:
+    """Fold case, blanks, accents and quotation marks; a phrase of a rule is folded by this alone."""
+    if not phrase.isascii():
+        phrase = _plain(phrase)
+    return " ".join(phrase.casefold().split())
+
+
+def words(folded: str) -> set[str]:
+    """Return the words of a folded text; of scripts without blanks, every pair of neighbouring characters."""
+    found = set(_WORD.findall(folded))
+    if not folded.isascii():
+        runs = [word for word in found if len(word) > 1 and _UNSPACED.search(word)]
+        found.difference_update(runs)
+        for run in runs:
+            found.update(map(str.__add__, run, run[1:]))
+    return found
+
+
+def _plain(text: str) -> str:
+    """Drop accents, and the difference between wide, narrow and composed characters."""
+    decomposed = unicodedata.normalize("NFKD", text.translate(_APOSTROPHES))
+    bare = "".join(char for char in decomposed if not unicodedata.combining(char))
+    return unicodedata.normalize("NFC", bare)

@@ -1,0 +1,128 @@
+"""Which of many phrases a text contains, without asking each of them.
+
+For: the vocabulary of the rules. Never: regular expressions from data (one careless row stops the loop for seconds).
+A phrase is found through its rarest word. `*` in a phrase stands for up to GAP characters: `user * unknown`.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from bounced.outcome.fold import fold_phrase, words
+
+GAP = 100
+"""How many characters `*` may stand for."""
+
+_TRIES = 8
+"""How often the first part of a phrase with a gap is tried: a hostile text may repeat it for ever."""
+
+_MAX_URL = 200
+_GLUED = re.compile(r"[._-][a-z0-9]", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A phrase that stands in a text, at `start` to `end`."""
+
+    phrase: str
+    start: int
+    end: int
+
+    def inside(self, other: "Found") -> bool:
+        """Tell whether `other` covers this and more: then it is the fuller reading of the same words."""
+        return other.start <= self.start and self.end <= other.end and (other.end - other.start) > (self.end - self.start)
+
+
+@dataclass(frozen=True, slots=True)
+class PhraseIndex:
+    """Phrases by their rarest word. `names` are found inside host names and URLs too; other phrases of one word are not."""
+
+    by_word: Mapping[str, tuple[str, ...]]
+    names: frozenset[str]
+
+    @classmethod
+    def build(cls, phrases: Iterable[str], names: Iterable[str] = ()) -> "PhraseIndex":
+        """Index folded phrases, and names (of hosts, lists, providers)."""
+        loose = frozenset(names)
+        distinct = sorted({*phrases, *loose})
+        often = Counter(word for phrase in distinct for word in words(phrase))
+        by_word: dict[str, list[str]] = {}
+        for phrase in distinct:
+            rarest = min(words(phrase), key=lambda word: (often[word], -len(word), word))
+            by_word.setdefault(rarest, []).append(phrase)
+        return cls({word: tuple(these) for word, these in by_word.items()}, loose)
+
+    def search(self, folded: str) -> Iterator[Found]:
+        """Yield every indexed phrase that stands in `folded`, at its first place."""
+        for word in words(folded) & self.by_word.keys():
+            for phrase in self.by_word[word]:
+                found = _find(phrase, folded, one_word=phrase.isalpha() and phrase not in self.names)
+                if found:
+                    yield Found(phrase, *found)
+
+
+def usable(phrase: str) -> bool:
+    """Tell whether a phrase can be indexed: it holds a word, and no gap at its ends."""
+    folded = fold_phrase(phrase)
+    return bool(words(folded)) and all(part.strip() for part in folded.split("*"))
+
+
+def _find(phrase: str, folded: str, *, one_word: bool) -> tuple[int, int] | None:
+    if one_word:
+        return _spoken(phrase, folded)
+    if "*" not in phrase:
+        return _whole(phrase, folded, 0, len(folded))
+    first, *rest = (part.strip() for part in phrase.split("*"))
+    begin = 0
+    for _ in range(_TRIES):
+        head = _whole(first, folded, begin, len(folded))
+        if head is None:
+            return None
+        end = _tail(rest, folded, head[1])
+        if end is not None:
+            return head[0], end
+        begin = head[1]
+    return None
+
+
+def _tail(rest: list[str], folded: str, end: int) -> int | None:
+    for part in rest:
+        found = _whole(part, folded, end, min(len(folded), end + GAP + len(part)))
+        if found is None:
+            return None
+        end = found[1]
+    return end
+
+
+def _whole(part: str, folded: str, begin: int, limit: int) -> tuple[int, int] | None:
+    """Find `part` where it begins and ends with whole words (of ASCII; other scripts inflect and join)."""
+    at = folded.find(part, begin, limit)
+    while at >= 0:
+        end = at + len(part)
+        if not (_joined(folded, at) or _joined(folded, end)):
+            return at, end
+        at = folded.find(part, at + 1, limit)
+    return None
+
+
+def _spoken(word: str, folded: str) -> tuple[int, int] | None:
+    """Find a word of the sentence: not a part of a host name, of a URL or of something hyphenated (antispam.example.net, X-Spam)."""
+    begin = 0
+    for _ in range(_TRIES):
+        found = _whole(word, folded, begin, len(folded))
+        if found is None:
+            return None
+        start, end = found
+        before, after = folded[max(0, start - 2) : start], folded[end : end + 2]
+        blank = folded.rfind(" ", max(0, start - _MAX_URL), start)
+        if not (_GLUED.match(after) or _GLUED.match(before[::-1]) or "://" in folded[blank + 1 : start]):
+            return found
+        begin = end
+    return None
+
+
+def _joined(folded: str, at: int) -> bool:
+    """Tell whether the characters on both sides of `at` belong to one ASCII word."""
+    pair = folded[at - 1 : at + 1] if at else ""
+    return len(pair) == 2 and pair.isascii() and pair.isalnum()
