@@ -144,7 +144,13 @@ def connect_writer(path: Path) -> sqlite3.Connection:
 def connect_reader(path: Path) -> sqlite3.Connection:
     """Open a connection that can only read. Raises sqlite3.Error."""
     connection = _connect(path, "ro", READ_PATIENCE)
-    connection.execute("PRAGMA temp_store = MEMORY")
+    try:
+        connection.execute("PRAGMA temp_store = MEMORY")
+        # Opens the log too. Until then a writing connection that is closed takes itself for the last one, and deletes the log.
+        connection.execute("PRAGMA schema_version").fetchall()
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

@@ -208,7 +208,7 @@ class _Writer:
             self._connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - whatever it is, it is answered as ours, and the thread lives on
             self._roll_back()
-            if len(jobs) == 1 or self._is_common(error):
+            if self._is_common(error) or len(jobs) == 1:
                 return [_fault(error)] * len(jobs)
             return [self._transact([job])[0] for job in jobs]
         self._since_checkpoint += len(jobs)
