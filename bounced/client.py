@@ -1,0 +1,285 @@
+"""What a mailer written in Python imports: may I mail this address, and with which return path?
+
+For: asking the daemon on its socketmap socket, within a deadline, in the standard library's terms alone. Never: saying "yes" because
+something broke. Where the daemon is down, hung, slow or talks nonsense, TemporaryFailure is raised: keep the mail and try again. Who would
+rather mail than wait says so: `Client(when_unknown="send")`.
+
+    client = Client()
+    if client.may_send("joe@example.org", "news"):
+        smtp.sendmail(client.return_path("joe@example.org", "news"), ["joe@example.org"], message)
+
+The socketmap protocol, since its connections stay open (an answer costs one round trip and no HTTP) and tell three answers apart.
+"""
+
+import asyncio
+import os
+import re
+import socket
+import time
+from typing import Literal, NoReturn, TypeVar
+
+DEFAULT_PATH = "/run/bounced/socketmap.sock"
+
+_SCOPE = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,30}[a-z0-9])?")
+_LENGTH = re.compile(rb"(0|[1-9][0-9]{0,3}):")
+_REFUSAL = re.compile(r"OK ([ -~]+)")
+_RETURN_PATH = re.compile(r"OK ([!-?A-~]+@[!-?A-~]+)")
+_MOST_IDLE = 16
+_MAX_OCTETS = 1024
+"""No address is longer; the daemon answers within as much."""
+
+
+class TemporaryFailure(Exception):
+    """It cannot be told now. Keep the mail and ask again later; it does not mean that the address may be mailed."""
+
+
+class _Ended(Exception):
+    """The connection ended before an answer began. If it had been idle, the daemon may just have been restarted."""
+
+
+WhenUnknown = Literal["raise", "send"]
+
+
+class Client:
+    """Asks the daemon, for any number of threads. Connections are kept for the next question; a forked child opens its own.
+
+    `deadline` is in seconds, for each question as a whole. `when_unknown` says what `may_send` does when it cannot be told: "raise"
+    TemporaryFailure, or "send" (fail open: True).
+    """
+
+    def __init__(self, path: str = DEFAULT_PATH, *, deadline: float = 0.25, when_unknown: WhenUnknown = "raise") -> None:
+        """Connect at the first question."""
+        self._path = path
+        self._deadline = deadline
+        self._fails_open = _fails_open(when_unknown)
+        self._idle: list[socket.socket] = []
+        self._owner = os.getpid()
+
+    def may_send(self, address: str, scope: str = "default") -> bool:
+        """Tell whether mail of the stream `scope` may go to `address`. Raises TemporaryFailure; ValueError if either is none."""
+        return self.refusal(address, scope) is None
+
+    def refusal(self, address: str, scope: str = "default") -> str | None:
+        """Return the SMTP reply that says why mail may not go to `address`; None if it may. Raises as `may_send`."""
+        request = _request("access", address, scope)
+        try:
+            return _read_refusal(self._ask(request))
+        except TemporaryFailure:
+            if not self._fails_open:
+                raise
+            return None
+
+    def return_path(self, address: str, scope: str = "default") -> str:
+        """Return the envelope sender for one mail of the stream `scope` to `address`. Raises as `may_send`, fail open or not."""
+        return _read_return_path(self._ask(_request("sign", address, scope)))
+
+    def close(self) -> None:
+        """Close the kept connections. The client can be used on."""
+        while (connection := _popped(self._idle)) is not None:
+            connection.close()
+
+    def _ask(self, request: bytes) -> str:
+        end = time.monotonic() + self._deadline
+        if self._owner != os.getpid():
+            # Two processes on one connection would read each other's answers.
+            self.close()
+            self._owner = os.getpid()
+        try:
+            kept = _popped(self._idle)
+            if kept is not None:
+                try:
+                    return self._exchange(kept, request, end)
+                except _Ended:
+                    self.close()
+            return self._exchange(self._connect(end), request, end)
+        except (OSError, _Ended) as error:
+            raise TemporaryFailure(f"no answer on {self._path}: {_said(error)}") from error
+
+    def _connect(self, end: float) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX)
+        try:
+            connection.settimeout(_left(end))
+            connection.connect(self._path)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _exchange(self, connection: socket.socket, request: bytes, end: float) -> str:
+        """Ask on a connection, and keep it only if its answer was whole: else a late one would be taken for the next question's."""
+        whole = False
+        try:
+            connection.settimeout(_left(end))
+            answer = _begun(connection, request)
+            while (text := _text(answer)) is None:
+                connection.settimeout(_left(end))
+                answer += connection.recv(_MAX_OCTETS) or _cut()
+            whole = True
+        finally:
+            if whole and len(self._idle) < _MOST_IDLE:
+                self._idle.append(connection)
+            else:
+                connection.close()
+        return text
+
+
+class AsyncClient:
+    """The same for asyncio: any number of tasks of one loop at a time."""
+
+    def __init__(self, path: str = DEFAULT_PATH, *, deadline: float = 0.25, when_unknown: WhenUnknown = "raise") -> None:
+        """Connect at the first question."""
+        self._path = path
+        self._deadline = deadline
+        self._fails_open = _fails_open(when_unknown)
+        self._idle: list[_Streams] = []
+        self._owner: tuple[int, asyncio.AbstractEventLoop] | None = None
+
+    async def may_send(self, address: str, scope: str = "default") -> bool:
+        """Tell whether mail of the stream `scope` may go to `address`. Raises TemporaryFailure; ValueError if either is none."""
+        return await self.refusal(address, scope) is None
+
+    async def refusal(self, address: str, scope: str = "default") -> str | None:
+        """Return the SMTP reply that says why mail may not go to `address`; None if it may. Raises as `may_send`."""
+        request = _request("access", address, scope)
+        try:
+            return _read_refusal(await self._ask(request))
+        except TemporaryFailure:
+            if not self._fails_open:
+                raise
+            return None
+
+    async def return_path(self, address: str, scope: str = "default") -> str:
+        """Return the envelope sender for one mail of the stream `scope` to `address`. Raises as `may_send`, fail open or not."""
+        return _read_return_path(await self._ask(_request("sign", address, scope)))
+
+    def close(self) -> None:
+        """Close the kept connections. The client can be used on."""
+        while (streams := _popped(self._idle)) is not None:
+            streams[1].close()
+
+    async def _ask(self, request: bytes) -> str:
+        owner = (os.getpid(), asyncio.get_running_loop())
+        if self._owner != owner:
+            self._idle, self._owner = [], owner
+        try:
+            async with asyncio.timeout(self._deadline):
+                kept = _popped(self._idle)
+                if kept is not None:
+                    try:
+                        return await self._exchange(kept, request)
+                    except _Ended:
+                        self.close()
+                return await self._exchange(await asyncio.open_unix_connection(self._path), request)
+        except (OSError, _Ended) as error:
+            raise TemporaryFailure(f"no answer on {self._path}: {_said(error)}") from error
+
+    async def _exchange(self, streams: "_Streams", request: bytes) -> str:
+        whole = False
+        reader, writer = streams
+        try:
+            writer.write(request)
+            answer = await _first(reader)
+            while (text := _text(answer)) is None:
+                answer += await reader.read(_MAX_OCTETS) or _cut()
+            whole = True
+        finally:
+            if whole and len(self._idle) < _MOST_IDLE:
+                self._idle.append(streams)
+            else:
+                writer.transport.abort()
+        return text
+
+
+_Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+_Connection = TypeVar("_Connection", socket.socket, _Streams)
+
+
+def _fails_open(when_unknown: str) -> bool:
+    if when_unknown not in ("raise", "send"):
+        raise ValueError('when_unknown is "raise" or "send"')
+    return when_unknown == "send"
+
+
+def _popped(idle: list[_Connection]) -> _Connection | None:
+    try:
+        return idle.pop()
+    except IndexError:
+        return None
+
+
+def _left(end: float) -> float:
+    left = end - time.monotonic()
+    if left <= 0:
+        raise TimeoutError("the deadline is over")
+    return left
+
+
+def _begun(connection: socket.socket, request: bytes) -> bytes:
+    """Ask, and return the first octets of the answer. Raises _Ended where nobody was there to hear the question."""
+    try:
+        connection.sendall(request)
+        answer = connection.recv(_MAX_OCTETS)
+    except ConnectionError as error:
+        raise _Ended("the connection ended") from error
+    if not answer:
+        raise _Ended("the connection ended")
+    return answer
+
+
+async def _first(reader: asyncio.StreamReader) -> bytes:
+    try:
+        answer = await reader.read(_MAX_OCTETS)
+    except ConnectionError as error:
+        raise _Ended("the connection ended") from error
+    if not answer:
+        raise _Ended("the connection ended")
+    return answer
+
+
+def _said(error: Exception) -> str:
+    return str(error) or "the deadline is over"
+
+
+def _cut() -> NoReturn:
+    raise TemporaryFailure("the answer was cut off")
+
+
+def _request(map_: str, address: str, scope: str) -> bytes:
+    """Return the netstring of `map.scope address`. Raises ValueError for what the daemon could misread as another question."""
+    if not _SCOPE.fullmatch(scope):
+        raise ValueError("this is no scope: 1 to 32 of a-z, 0-9, hyphen and dot")
+    request = f"{map_}.{scope} {address}".encode()
+    if "@" not in address or "\0" in address or len(request) > _MAX_OCTETS:
+        raise ValueError("this is no address")
+    return b"%d:%b," % (len(request), request)
+
+
+def _text(answer: bytes) -> str | None:
+    """Read a netstring; None while it is incomplete. Raises TemporaryFailure for anything else, more than one answer too."""
+    length = _LENGTH.match(answer)
+    if length is None:
+        if len(answer) < 5 and (answer.isdigit() or not answer):
+            return None
+        raise TemporaryFailure("the answer is no netstring")
+    end = length.end() + int(length[1])
+    if len(answer) <= end <= _MAX_OCTETS:
+        return None
+    if len(answer) != end + 1 or answer[end:] != b",":
+        raise TemporaryFailure("the answer is not one netstring")
+    return answer[length.end() : end].decode("ascii", "backslashreplace")
+
+
+def _read_refusal(answer: str) -> str | None:
+    if answer == "NOTFOUND ":
+        return None
+    found = _REFUSAL.fullmatch(answer)
+    if not found:
+        raise TemporaryFailure(f"the daemon said {answer!r}")
+    return found[1]
+
+
+def _read_return_path(answer: str) -> str:
+    found = _RETURN_PATH.fullmatch(answer)
+    if not found:
+        raise TemporaryFailure(f"the daemon said {answer!r}")
+    return found[1]

@@ -1,0 +1,50 @@
+"""The one-line protocol, as Exim's ${readsocket} uses it."""
+
+import pytest
+
+from bounced.query import Check, Clear, Garbled, Sign, SignedPath, Suppressed, Trouble
+from bounced.query.line import MAX_REQUEST, Line
+from bounced.scope import DEFAULT_SCOPE, Scope
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_check_and_sign(end: bytes) -> None:
+    """A verb, a blank, an address; with a stream after a dot where it is not the default one."""
+    assert list(Line().feed(b"check dead@remote.test" + end)) == [Check("dead@remote.test", DEFAULT_SCOPE)]
+    assert list(Line().feed(b"check.news dead@remote.test" + end)) == [Check("dead@remote.test", Scope("news"))]
+    assert list(Line().feed(b'sign.news "a b"@remote.test' + end)) == [Sign('"a b"@remote.test', Scope("news"))]
+
+
+def test_answers_have_no_line_end() -> None:
+    """Exim keeps a trailing newline, and one in a return path would break its SMTP; the connection's end is the answer's."""
+    codec = Line()
+    (question,) = codec.feed(b"check dead@remote.test\n")
+    assert codec.render(question, Suppressed("no")) == b"suppressed no"
+    assert codec.render(question, Clear()) == b"clear"
+    assert codec.render(question, Trouble("later")) == b"trouble later"
+    assert codec.render(question, SignedPath("b+x+joe=x@y")) == b"b+x+joe=x@y"
+    assert codec.closes(question)
+
+
+def test_only_the_first_line_is_read() -> None:
+    """One connection, one question."""
+    codec = Line()
+    assert len(codec.feed(b"check a@x\ncheck b@x\n")) == 1
+    assert codec.feed(b"check c@x\n") == ()
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"\n", "the line is not a verb, a space and an address"),
+        (b"check\n", "the line is not a verb, a space and an address"),
+        (b"check \n", "the line is not a verb, a space and an address"),
+        (b"check \0@x\n", "the line is not a verb, a space and an address"),
+        (b"verify a@x\n", "the verb is neither check nor sign"),
+        (b"x" * MAX_REQUEST, f"the line is longer than {MAX_REQUEST} octets"),
+        (b"check " + b"x" * MAX_REQUEST + b"\n", f"the line is longer than {MAX_REQUEST} octets"),
+    ],
+)
+def test_broken_lines(line: bytes, reason: str) -> None:
+    """What is no question is told so."""
+    assert list(Line().feed(line)) == [Garbled(reason)]
