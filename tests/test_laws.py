@@ -126,6 +126,30 @@ def pure_half_is_typed(tree: Path) -> list[str]:
     ]
 
 
+# What the import contract does not list; outcome reads its own rows through importlib.resources.
+WORLD = {"builtins", "ctypes", "fcntl", "io", "mmap", "pathlib", "pickle", "secrets", "shelve", "shutil", "tempfile", "uuid"}
+WORLD |= {"concurrent", "http", "multiprocessing", "select", "selectors", "signal", "smtplib", "socketserver"}
+DEEDS = {"open", "print", "input", "eval", "exec", "__import__", "import_module", "now", "today", "utcnow", "write_text", "write_bytes"}
+
+
+def pure_half_touches_nothing(tree: Path) -> list[str]:
+    """No module of the pure half imports a way to the world that the contract forgot, asks a clock, opens, prints or evaluates."""
+    found = []
+    for path in pure_modules(tree):
+        for node in ast.walk(parsed(path)):
+            match node:
+                case ast.Import(names=names):
+                    words = {alias.name.partition(".")[0] for alias in names} & WORLD
+                case ast.ImportFrom(module=str(module)):
+                    words = {module.partition(".")[0]} & WORLD
+                case ast.Call(func=function):
+                    words = {ast.unparse(function).rpartition(".")[2]} & DEEDS
+                case _:
+                    continue
+            found += [f"{place(tree, path, node)} uses {word}" for word in words]
+    return found
+
+
 RFC = re.compile(r"(?<![\w/-])RFCs?(?![A-Za-z])(?P<rest>.{0,40})", re.DOTALL | re.IGNORECASE)
 RFC_NUMBER = re.compile(r" [1-9]\d{2,3}\b(?!\.\d)")
 RFC_WRONG_SECTION = re.compile(r"[ ,:]*(?:§|sec\b|sect\b|sec\.|section\b|appendix\b|chapter\b|\d+\.\d)", re.IGNORECASE)
@@ -247,6 +271,12 @@ LAWS: dict[Callable[[Path], list[str]], list[tuple[str, str]]] = {
     pure_half_is_typed: [
         ("bounced/policy.py", "from typing import Any\n"),
         ("bounced/report/reader.py", "import typing\nx: typing.Any = 1\n"),
+    ],
+    pure_half_touches_nothing: [
+        ("bounced/policy.py", "from datetime import UTC, datetime\nx = datetime.now(UTC)\n"),
+        ("bounced/report/reader.py", "import pathlib\n"),
+        ("bounced/query/line.py", "from multiprocessing.pool import Pool\n"),
+        ("bounced/outcome/judge.py", "def f(p):\n    return open(p)\n"),
     ],
     rfc_references_are_well_formed: [
         ("bounced/cites.py", f'"""Reads mail ({reference})."""\n')
