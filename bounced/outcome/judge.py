@@ -57,12 +57,13 @@ class Hit:
     voice: int = 0
 
     @property
-    def rank(self) -> tuple[int, int, int, int, int]:
+    def rank(self) -> tuple[int, int, int, int, int, bool]:
         """The higher speaks."""
         rule = self.rule
         caution = 2 if _contests(rule) else 1 if rule.disposition is Disposition.HARD and self.found else 0
         narrow = 2 * bool(rule.provider) + bool(rule.statuses and self.found) + bool(rule.replies and self.found)
-        return self.level, caution, narrow, -self.voice, len(self.evidence)
+        mild = rule.disposition is not Disposition.HARD
+        return self.level, caution, narrow, -self.voice, len(self.found.phrase) if self.found else 0, mild
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,7 +234,8 @@ def _host(field: str) -> str:
 
 def _contests(rule: Rule) -> bool:
     """Tell whether a row, where it applies, forbids to call the address dead."""
-    return not rule.weak and (rule.disposition is Disposition.BLOCKED or rule.category in _LIMITS)
+    passing = rule.firm and rule.disposition is Disposition.SOFT
+    return not rule.weak and (rule.disposition is Disposition.BLOCKED or rule.category in _LIMITS or passing)
 
 
 def _ordered(hits: list[Hit]) -> tuple[Hit, ...]:
