@@ -18,6 +18,7 @@ import os
 import queue
 import re
 import secrets
+import select
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -93,13 +94,16 @@ class Sink:
             self._thread.join(timeout)
 
     def _run(self) -> None:
-        while (line := self._lines.get()) is not None:
+        line: str | None = ""
+        while line is not None:
+            line = self._lines.get()
+            text = "" if line is None else line + "\n"
             if self.dropped > self._told:
                 dropped, self._told = self.dropped - self._told, self.dropped
-                line = f"{self._note(dropped)}\n{line}"
+                text = f"{self._note(dropped)}\n{text}"
             # A reader that went away (EPIPE) is as good as one that does not read; there is nobody to tell.
             with contextlib.suppress(OSError, ValueError):
-                self._write(line + "\n")
+                self._write(text)
 
 
 def setup(settings: LogSettings, stream: IO[str], ring: KeyRing | None = None) -> Sink:
@@ -154,15 +158,15 @@ class _Library(logging.Handler):
             words["exc_info"] = record.exc_info
         if self._left_out:
             words["left_out_before"], self._left_out = self._left_out, 0
-        structlog.get_logger().log(record.levelno, "library.said", **words)
+        log = structlog.get_logger()
+        (log.error if record.levelno >= logging.ERROR else log.warning)("library.said", **words)
 
 
 def _said(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
-    except (TypeError, ValueError, KeyError):
-        # Its arguments do not fit its format: still better than a traceback about a log line.
-        return str(record.msg)
+    except Exception:  # noqa: BLE001  arguments that do not fit, or do not print: a log line breaks nobody's work
+        return record.msg if isinstance(record.msg, str) else type(record.msg).__name__
 
 
 class _Hide:
@@ -251,7 +255,13 @@ def _writer(stream: IO[str]) -> Callable[[str], object]:
 
 def _write_all(descriptor: int, octets: bytes) -> None:
     while octets:
-        octets = octets[os.write(descriptor, octets) :]
+        try:
+            octets = octets[os.write(descriptor, octets) :]
+        except BlockingIOError:
+            # Whoever shares the stream with us made it non-blocking.
+            writable = select.poll()
+            writable.register(descriptor, select.POLLOUT)
+            writable.poll()
 
 
 def _is_journal(stream: IO[str]) -> bool:
