@@ -100,6 +100,17 @@ def test_names_do_not_collide_with_sympa() -> None:
     assert _read(_UNITS / "bounced.service")["Service"]["ExecStart"].split()[0] == "/usr/bin/bounced"
 
 
+def test_reload_is_offered_if_the_daemon_can() -> None:
+    """The unit sends HUP for a reload exactly if the daemon takes HUP: else `systemctl reload` would end it."""
+    handled = "SIGHUP" in (_UNITS.parent / "bounced" / "daemon.py").read_text()
+    assert ("ExecReload" in _read(_UNITS / "bounced.service")["Service"]) is handled
+
+
+def test_peers_keep_their_names() -> None:
+    """The daemon sees who asks: user namespaces would hide it (SO_PEERCRED)."""
+    assert "PrivateUsers" not in _read(_UNITS / "bounced.service")["Service"]
+
+
 def test_a_wrong_configuration_is_not_started_again() -> None:
     """A start that cannot succeed (64, 78) is not repeated; any other end is, without limit."""
     unit = _read(_UNITS / "bounced.service")
