@@ -90,7 +90,7 @@ def cli(context: click.Context, config_file: str) -> None:
 
 _scope = click.option("--scope", metavar="STREAM", help="The stream of mail; without it: default.")
 _as_json = click.option("--json", "json_", is_flag=True, help="Print one JSON object.")
-_reason = click.option("--reason", default="", metavar="TEXT", help="Why; kept with the event and shown by `why`.")
+_reason = click.option("--reason", default="not given", metavar="TEXT", help="Why; kept with the event and shown by `why`.")
 _only_scope = click.option("--scope", metavar="STREAM", help="Only for this stream; without it: everywhere.")
 
 

@@ -25,7 +25,8 @@ from bounced.keyfile import load_or_make
 from bounced.listen import QueryDoor, QuerySettings
 from bounced.log import setup
 from bounced.maildir import Maildir
-from bounced.outcome.ruleset import RuleError, RuleSet
+from bounced.outcome.rows import RuleError
+from bounced.outcome.ruleset import RuleSet
 from bounced.policy import Policy
 from bounced.returnpath import KeyRing, ReturnPath
 from bounced.smtp import SmtpDoor, SmtpSettings
