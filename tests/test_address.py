@@ -186,6 +186,21 @@ def test_lookalike_check_notices_folding(monkeypatch: pytest.MonkeyPatch) -> Non
         test_lookalikes_never_fold_to_ascii("lower", 1)
 
 
+@pytest.mark.parametrize(
+    ("one", "other"), [("ü\u212a", "ük"), ("\u0130", "i\u0307"), ("ü\u017f", "üs"), ("ü\uff21", "üa"), ("\u1e9e", "ss")]
+)
+def test_labels_never_fold_to_others(one: str, other: str) -> None:
+    """Letters that fold into ASCII, or into several, do not do so beside other letters either."""
+    assert address_key(f"u@{one}.example") != address_key(f"u@{other}.example")
+
+
+def test_endless_text_is_refused_before_it_is_read() -> None:
+    """Overlong text is refused for its length, whatever else is wrong with it: no label of it is encoded."""
+    for written in ("ü" * 100_000, "u@" + "ü" * 100_000, "u@" + "\udc80" * 321):
+        with pytest.raises(AddressError, match="more than 320 octets"):
+            address_key(written)
+
+
 @pytest.mark.parametrize("at", ["\uff20", "\ufe6b"])
 def test_at_lookalikes_never_split(at: str) -> None:
     """FULLWIDTH and SMALL COMMERCIAL AT are letters of a name, never the sign between the parts."""

@@ -108,6 +108,10 @@ TRANSITIONS: dict[str, tuple[Sequence[AnyEvent], tuple[Standing, ...]]] = {
         [*FIVE_SOFT, bounced(Disposition.HARD, 200)],
         (replace(SOFT_BLOCK, cause=Cause.HARD, category="no-such-user"),),
     ),
+    "a second hard bounce changes nothing": (
+        [HARD, replace(HARD, at=200, outcome=replace(HARD.outcome, category=Category.INACTIVE))],
+        (HARD_BLOCK,),
+    ),
     "soft does not replace hard": ([HARD, *FIVE_SOFT], (replace(HARD_BLOCK, strikes=5),)),
     "a person's word replaces hard": ([HARD, blocked(200)], (replace(HARD_BLOCK, cause=Cause.MANUAL, category="manual"),)),
     "hard does not replace a person's word": ([blocked(100), bounced(Disposition.HARD, 200)], (MANUAL_BLOCK,)),

@@ -346,6 +346,7 @@ def test_rotation_keeps_32_keys() -> None:
         assert ring.keys[1:] == before.keys[:31]
         assert len({key.id for key in ring.keys}) == len(ring.keys) == min(number + 1, 32)
     assert [key.secret[0] for key in ring.keys] == list(range(99, 67, -1))
+    assert KeyRing(()).rotated(b"x" * 32).keys[0].id == "a"
 
 
 def test_ring_round_trip() -> None:
