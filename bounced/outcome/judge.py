@@ -61,6 +61,7 @@ class Hit:
         """The higher speaks."""
         rule = self.rule
         caution = 2 if _contests(rule) else 1 if rule.disposition is Disposition.HARD and self.found else 0
+        caution -= rule.category is Category.UNDETERMINED
         narrow = 2 * bool(rule.provider) + bool(rule.statuses and self.found) + bool(rule.replies and self.found)
         mild = rule.disposition is not Disposition.HARD
         return self.level, caution, narrow, -self.voice, len(self.found.phrase) if self.found else 0, mild

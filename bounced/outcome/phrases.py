@@ -11,13 +11,14 @@ from dataclasses import dataclass
 
 from bounced.outcome.fold import fold_phrase, words
 
-GAP = 100
-"""How many characters `*` may stand for."""
+GAP = 60
+"""How many characters `*` may stand for: a name or an address, not a sentence."""
 
 _TRIES = 8
 """How often the first part of a phrase with a gap is tried: a hostile text may repeat it for ever."""
 
 _MAX_URL = 200
+_SENTENCE = re.compile(r"[.;!?] ")
 _GLUED = re.compile(r"[._-][a-z0-9]", re.ASCII)
 
 
@@ -89,7 +90,7 @@ def _find(phrase: str, folded: str, *, one_word: bool) -> tuple[int, int] | None
 def _tail(rest: list[str], folded: str, end: int) -> int | None:
     for part in rest:
         found = _whole(part, folded, end, min(len(folded), end + GAP + len(part)))
-        if found is None:
+        if found is None or _SENTENCE.search(folded, end, found[0]):
             return None
         end = found[1]
     return end
