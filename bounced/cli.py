@@ -21,7 +21,7 @@ from bounced import __version__, config
 from bounced.config import Config
 from bounced.explain import as_json, as_text, explain
 from bounced.fault import Fault, OperatorFault, OwnFault, PeerFault
-from bounced.keyfile import rotate
+from bounced.keyfile import load_or_make, rotate
 from bounced.outcome.ruleset import RuleSet
 
 EX_USAGE, EX_DATA, EX_NO_INPUT, EX_UNAVAILABLE, EX_TRY_LATER, EX_CONFIG = 64, 65, 66, 69, 75, 78
@@ -344,8 +344,9 @@ def _messages(paths: Sequence[str]) -> Iterator[tuple[str, bytes]]:
 @cli.command("rotate-key")
 @click.pass_obj
 def rotate_key(config_file: Path) -> None:
-    """Make a new key that signs from the daemon's next start on; the old ones still verify."""
-    ring = rotate(config.load(config_file).return_path.key_file)
+    """Make a new key that signs from the daemon's next start on; the old ones still verify. Makes the key file where it is missing."""
+    file = config.load(config_file).return_path.key_file
+    ring = rotate(file) if file.exists() else load_or_make(file)
     click.echo(f"key {ring.keys[0].id} signs, {len(ring.keys)} verify; restart the daemon to use it")
 
 

@@ -42,7 +42,7 @@ _DRAIN_SECONDS = 30.0
 async def serve(config: Config, ready: Callable[[list[str]], None]) -> None:
     """Run until SIGTERM or SIGINT. `ready` is told where it listens, once it does. Raises OperatorFault before that."""
     started = time.monotonic()
-    ring = load_or_make(config.return_path.key_file)
+    ring = _key_ring(config)
     sink = setup(config.log, sys.stderr, ring)
     log = structlog.get_logger("daemon")
     stop = asyncio.Event()
@@ -57,6 +57,16 @@ async def serve(config: Config, ready: Callable[[list[str]], None]) -> None:
         await stop.wait()
         systemd.notify("STOPPING=1")
         log.info("daemon.stopping")
+
+
+def _key_ring(config: Config) -> KeyRing:
+    """Return the key ring; a new one only for a new installation: without the old keys no bounce on its way could be proved."""
+    if config.store.database.exists() and not config.return_path.key_file.exists():
+        raise OperatorFault(
+            f"the key file {config.return_path.key_file} is missing, and a database is there",
+            "Restore it from the backup; to go on without it, and refuse every bounce on its way, run `bounced rotate-key`.",
+        )
+    return load_or_make(config.return_path.key_file)
 
 
 async def _build(config: Config, ring: KeyRing, stack: contextlib.AsyncExitStack) -> list[str]:
@@ -112,7 +122,7 @@ async def _open_doors(config: Config, intake: Intake, consult: Consult, stack: c
         stack.push_async_callback(drain, _DRAIN_SECONDS)
     places = []
     for name, own, listen in _doors(config, smtp, query, http):
-        for sock in handed.pop(name, None) or [bind() for bind in own]:
+        for sock in handed.pop(name, None) or [_owned(bind(), stack) for bind in own]:
             await listen(sock)
             places.append(f"{name} {_where(sock)}")
     if handed:
@@ -139,6 +149,12 @@ def _doors(
         ("line", unix(ask.line), partial(query.listen, protocol="line")),
         ("http", unix(ask.http), http.listen),
     ]
+
+
+def _owned(sock: socket.socket, stack: contextlib.AsyncExitStack) -> socket.socket:
+    # uvloop lets go of a socket without closing it, and the path of a unix socket goes by its close().
+    stack.callback(sock.close)
+    return sock
 
 
 def _where(sock: socket.socket) -> str:
