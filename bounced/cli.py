@@ -19,10 +19,8 @@ import click
 
 from bounced import __version__, config
 from bounced.config import Config
-from bounced.explain import as_json, as_text, explain
 from bounced.fault import Fault, OperatorFault, OwnFault, PeerFault
 from bounced.keyfile import load_or_make, rotate
-from bounced.outcome.ruleset import RuleSet
 
 EX_USAGE, EX_DATA, EX_NO_INPUT, EX_UNAVAILABLE, EX_TRY_LATER, EX_CONFIG = 64, 65, 66, 69, 75, 78
 
@@ -316,6 +314,8 @@ def stats(config_file: Path, json_: bool) -> None:
 def explain_(config_file: Path, paths: Sequence[str], json_: bool) -> None:
     """Tell what every stage makes of messages; with a directory, of all files below it. Changes nothing."""
     from bounced.daemon import rules_of  # noqa: PLC0415 - see _serve
+    from bounced.explain import as_json, as_text, explain  # noqa: PLC0415
+    from bounced.outcome.ruleset import RuleSet  # noqa: PLC0415
 
     rules = rules_of(config.load(config_file)) if config_file.exists() else RuleSet.builtin()
     for name, content in _messages(paths):

@@ -21,14 +21,14 @@ import secrets
 import select
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import IO, Any
 
-import structlog
-from structlog.typing import EventDict, WrappedLogger
-
 from bounced.returnpath import KeyRing
+
+Line = MutableMapping[str, Any]
+"""What one log line says, by name, as structlog hands it on."""
 
 FORMATS = ("line", "json")
 LEVELS = ("debug", "info", "warning", "error")
@@ -113,6 +113,9 @@ def setup(settings: LogSettings, stream: IO[str], ring: KeyRing | None = None) -
     Close the sink at the end; a process that forgets waits for it at exit.
     """
     journal = _is_journal(stream)
+    # Imported late: it takes longer than all else that a short command like `bounced check` does.
+    import structlog  # noqa: PLC0415
+
     render = _Render(json_lines=settings.format == "json", journal=journal)
     sink = Sink(stream, lambda count: render(None, "warning", _dated({"event": "log.dropped", "level": "warning", "lines": count})))
     atexit.register(sink.close)
@@ -158,6 +161,8 @@ class _Library(logging.Handler):
             words["exc_info"] = record.exc_info
         if self._left_out:
             words["left_out_before"], self._left_out = self._left_out, 0
+        import structlog  # noqa: PLC0415 - see setup
+
         log = structlog.get_logger()
         (log.error if record.levelno >= logging.ERROR else log.warning)("library.said", **words)
 
@@ -175,7 +180,7 @@ class _Hide:
     def __init__(self, ring: KeyRing | None) -> None:
         self._key = hmac.digest(ring.keys[-1].secret, b"bounced log addresses 1", "sha256") if ring else secrets.token_bytes(32)
 
-    def __call__(self, _: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    def __call__(self, _: object, __: str, event: Line) -> Line:
         for name in _ADDRESS_FIELDS & event.keys():
             if event[name] is not None:
                 digest = hmac.digest(self._key, str(event[name]).encode("utf-8", "surrogatepass"), "sha256")
@@ -183,7 +188,7 @@ class _Hide:
         return event
 
 
-def _tame(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+def _tame(_: object, __: str, event: Line) -> Line:
     """Leave scalars only, no text without end, and no whole token: who reads a log could replay it."""
     return {name: value if value is None or isinstance(value, bool | int | float) else _cut(str(value)) for name, value in event.items()}
 
@@ -194,11 +199,11 @@ def _cut(text: str) -> str:
     return kept if len(text) <= _MOST_CHARS else f"{kept}...({len(text)} characters)"
 
 
-def _date(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+def _date(_: object, __: str, event: Line) -> Line:
     return _dated(event)
 
 
-def _dated(event: Mapping[str, Any]) -> EventDict:
+def _dated(event: Mapping[str, Any]) -> Line:
     now = time.time_ns()
     instant = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now // 10**9))
     return {"time": f"{instant}.{now // 10**6 % 1000:03d}Z", **event}
@@ -211,7 +216,7 @@ class _Render:
     json_lines: bool
     journal: bool
 
-    def __call__(self, _: WrappedLogger, __: str, event: EventDict) -> str:
+    def __call__(self, _: object, __: str, event: Line) -> str:
         level = event["level"]
         prefix = f"<{_PRIORITY[level]}>" if self.journal else ""
         if self.json_lines:
