@@ -1,0 +1,164 @@
+"""The command `bounced` as people and scripts call it: output, errors, exit codes."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from bounced import __version__
+from tests.system.daemon import Daemon, alive
+
+
+@pytest.fixture(scope="module")
+def daemon() -> Iterator[Daemon]:
+    """One running daemon; each test uses addresses of its own."""
+    with alive() as one:
+        yield one
+
+
+def test_check_answers_by_its_exit_code(daemon: Daemon) -> None:
+    """Exit code 0 means clear, 1 suppressed, and 64 or more that it could not tell, with the reason on standard error."""
+    assert (daemon.run("check", "a@example.org").returncode, daemon.run("check", "a@example.org").stdout) == (0, "clear\n")
+
+    daemon.tell("block", "a@example.org", "--reason", "he asked")
+    suppressed = daemon.run("check", "A@EXAMPLE.org")
+    assert suppressed.returncode == 1
+    assert suppressed.stdout.startswith("suppressed: recipient is on the suppression list (manual, ")
+
+    for arguments in (["check", "no address"], ["check", "a@example.org", "--scope", "undeclared"]):
+        unsure = daemon.run(*arguments)
+        assert unsure.returncode >= 64
+        assert unsure.stderr.startswith("bounced: ")
+        assert unsure.stdout == ""
+
+
+def test_check_speaks_json(daemon: Daemon) -> None:
+    """With --json the answer is one JSON object, clear or not, and the exit code is the same."""
+    daemon.tell("block", "b@example.org")
+
+    answer = daemon.run("check", "b@example.org", "--json")
+
+    assert answer.returncode == 1
+    assert json.loads(answer.stdout)["suppressed"] is True
+
+
+def test_why_tells_the_story_and_how_to_end_it(daemon: Daemon) -> None:
+    """`why` shows the verdict, who blocked when and why, and the command that lifts it; after the release it shows that too."""
+    assert "nothing has happened to it" in daemon.tell("why", "c@example.org")
+    daemon.tell("block", "c@example.org", "--reason", "he moved")
+    blocked = daemon.tell("why", "c@example.org")
+    assert "c@example.org: suppressed" in blocked
+    assert "reason: he moved" in blocked
+    assert "to lift it: bounced release" in blocked
+
+    daemon.tell("release", "c@example.org", "--reason", "he is back")
+
+    released = daemon.tell("why", "c@example.org")
+    assert "c@example.org: clear" in released
+    assert "reason: he is back" in released
+
+
+def test_a_block_in_one_stream_leaves_the_others(daemon: Daemon) -> None:
+    """`block --scope` suppresses in that stream only, and a release of that stream lifts it."""
+    daemon.tell("block", "d@example.org", "--scope", "news")
+    assert daemon.run("check", "d@example.org", "--scope", "news").returncode == 1
+    assert daemon.run("check", "d@example.org").returncode == 0
+
+    daemon.tell("release", "d@example.org", "--scope", "news")
+    assert daemon.run("check", "d@example.org", "--scope", "news").returncode == 0
+
+
+def test_sign_and_verify_are_inverse(daemon: Daemon) -> None:
+    """What `sign` prints `verify` proves, with recipient and stream; what nobody signed proves nothing, exit code 1."""
+    signed = daemon.tell("sign", "e@example.org", "--scope", "news")
+
+    assert "genuine: a mail to e@example.org, stream news" in daemon.tell("verify", signed)
+    forged = daemon.run("verify", signed.replace("+e=", "+f="))
+    assert (forged.returncode, forged.stdout) == (1, "proves nothing: forged\n")
+    assert json.loads(daemon.run("verify", "b", "--json").stdout) == {"refused": "foreign"}
+
+
+def test_explain_needs_no_daemon_and_takes_files_directories_and_a_pipe(tmp_path: Path) -> None:
+    """`explain` names each message as it was given, or as it lies below a directory, and what is no file is said, exit code 66."""
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "mail").write_bytes(b"From: joe@example.org\nSubject: hello\n\nhello\n")
+    idle = Daemon(tmp_path)
+
+    line = json.loads(idle.tell("explain", "--json", str(tmp_path / "below")))
+    assert (line["id"], line["kind"], line["recipients"]) == ("mail", "not-a-bounce", [])
+    assert str(tmp_path / "below" / "mail") in idle.tell("explain", str(tmp_path / "below" / "mail"))
+    assert idle.run("explain", str(tmp_path / "nothing")).returncode == 66
+
+
+def test_without_a_daemon_commands_say_so(tmp_path: Path) -> None:
+    """A command that finds no daemon says which socket it asked, exit code 69: never "clear"."""
+    asked = Daemon(tmp_path).run("check", "a@example.org")
+
+    assert asked.returncode == 69
+    assert "no daemon answers on" in asked.stderr
+    assert asked.stdout == ""
+
+
+def test_a_wrong_configuration_ends_every_command_with_78(tmp_path: Path) -> None:
+    """A configuration that cannot be read stops commands and the daemon alike, with the place, the problem and the next step."""
+    broken = Daemon(tmp_path)
+    (tmp_path / "bounced.toml").write_text("[return_path]\ndomain = []\n")
+
+    for command in (["check", "a@example.org"], ["serve"], ["config", "check"]):
+        done = broken.run(*command)
+        assert done.returncode == 78
+        assert "did you mean return_path.domains?" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_the_configuration_can_be_checked_and_shown(tmp_path: Path) -> None:
+    """`config check` says good, `config show -n` what differs from the defaults, `config reference` every setting."""
+    idle = Daemon(tmp_path)
+
+    assert idle.tell("config", "check").endswith("good")
+    changed = idle.tell("config", "show", "-n")
+    assert "store.database = " in changed
+    assert "policy.soft_limit" not in changed
+    assert "policy.soft_limit = 5" in idle.tell("config", "show")
+    assert "#soft_limit = 5" in idle.tell("config", "reference")
+
+
+def test_a_lost_key_file_is_said_and_not_replaced(tmp_path: Path) -> None:
+    """With a database but no keys the daemon does not start: a new key would refuse every bounce on its way."""
+    one = Daemon(tmp_path)
+    one.start()
+    one.stop()
+    (tmp_path / "keys").unlink()
+
+    refused = one.run("serve")
+
+    assert refused.returncode == 78
+    assert "key file" in refused.stderr
+    assert "key " in one.tell("rotate-key")
+    one.start()
+    assert one.stop() == 0
+
+
+def test_a_rotated_key_still_verifies_what_the_old_one_signed(tmp_path: Path) -> None:
+    """After a rotation and a restart, return paths signed before are still genuine, and new ones are signed with the new key."""
+    one = Daemon(tmp_path)
+    one.start()
+    old = one.tell("sign", "joe@example.org")
+    one.tell("rotate-key")
+    one.stop()
+    one.start()
+
+    assert "genuine" in one.tell("verify", old)
+    assert one.tell("sign", "joe@example.org").split("+")[1][5] != old.split("+")[1][5]
+    one.stop()
+
+
+def test_wrong_use_is_told_with_64(tmp_path: Path) -> None:
+    """An unknown command or option ends with exit code 64 and the usage; help and version with 0."""
+    idle = Daemon(tmp_path)
+
+    assert idle.run("chekc", "a@example.org").returncode == 64
+    assert idle.run("check").returncode == 64
+    assert idle.tell("--version") == f"bounced {__version__}"
+    assert "suppressed" in idle.tell("check", "--help")
