@@ -11,6 +11,7 @@ import fcntl
 import os
 import sqlite3
 import struct
+from contextlib import closing
 from enum import StrEnum
 from pathlib import Path
 
@@ -97,14 +98,16 @@ def open_claimed(path: Path, claim: Claim) -> sqlite3.Connection:
                 raise OperatorFault(f"{path} is missing, and it had been there", _RESTORE)
             _create(path)
         _refuse_outer_damage(path, state)
-        _refuse_inner_damage(path)
-        connection = connect_writer(path)
-        try:
-            _enter(connection, path)
-            claim.write(State.OPEN)
-        except BaseException:
-            connection.close()
-            raise
+        # Held while the writing connection may fail: closed as the last one it would copy the log into the file and delete it.
+        with closing(connect_reader(path)) as reader:
+            _refuse_inner_damage(reader, path)
+            connection = connect_writer(path)
+            try:
+                _enter(connection, path)
+                claim.write(State.OPEN)
+            except BaseException:
+                connection.close()
+                raise
     except sqlite3.DatabaseError as error:
         raise OperatorFault(f"{path} cannot be used: {sqlite_words(error)}", _RESTORE) from None
     except OSError as error:
@@ -242,22 +245,17 @@ def _is_log(octets: bytes) -> bool:
     return (first, second) == struct.unpack(">2L", octets[24:])
 
 
-def _refuse_inner_damage(path: Path) -> None:
-    # Read-only: a writing connection would copy the log into the damaged file when it is closed again, and delete the log.
-    connection = connect_reader(path)
-    try:
-        if connection.execute("PRAGMA application_id").fetchall() != [(_APPLICATION_ID,)]:
-            raise OperatorFault(f"{path} is no database of bounced", "check the path in the configuration")
-        ((version,),) = connection.execute("PRAGMA user_version").fetchall()
-        newest = max(_migrations(SCHEMA))
-        if version > newest:
-            raise OperatorFault(
-                f"{path} has schema {version}, and this version knows {newest}",
-                "run the newer version that wrote it, or restore the backup made before the upgrade",
-            )
-        check(connection, path)
-    finally:
-        connection.close()
+def _refuse_inner_damage(connection: sqlite3.Connection, path: Path) -> None:
+    if connection.execute("PRAGMA application_id").fetchall() != [(_APPLICATION_ID,)]:
+        raise OperatorFault(f"{path} is no database of bounced", "check the path in the configuration")
+    ((version,),) = connection.execute("PRAGMA user_version").fetchall()
+    newest = max(_migrations(SCHEMA))
+    if version > newest:
+        raise OperatorFault(
+            f"{path} has schema {version}, and this version knows {newest}",
+            "run the newer version that wrote it, or restore the backup made before the upgrade",
+        )
+    check(connection, path)
 
 
 def _enter(connection: sqlite3.Connection, path: Path) -> None:

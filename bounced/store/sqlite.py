@@ -244,10 +244,11 @@ class _Writer:
         try:
             if self._sound:
                 await self._run(self._finish)
-            await self._thread.close()
-        except sqlite3.Error:
+        except (sqlite3.Error, OSError):
             pass  # the log stays, and the next start reads it
         finally:
+            with contextlib.suppress(sqlite3.Error):
+                await self._thread.close()
             self._claim.release()
 
     def _finish(self) -> None:
@@ -345,5 +346,8 @@ class SqliteStore:
 
     async def close(self) -> None:
         """Commit what waits, then let go of the file. Later calls raise StoreFault."""
-        self._reader.close()
-        await self._writer.close()
+        try:
+            await self._writer.close()
+        finally:
+            # Last: a writing connection that is closed as the last one deletes the log, though the state may say that it must be there.
+            self._reader.close()

@@ -218,7 +218,7 @@ async def test_a_crash_while_creating_is_no_damage(tmp_path: Path) -> None:
     files.beside(path, ".state").touch()
     store = await SqliteStore.open(path, Policy())
     await store.close()
-    assert sorted(_modes(tmp_path)) == ["bounced.db", "bounced.db.state"]
+    assert sorted(_modes(tmp_path)) == ["bounced.db", "bounced.db-shm", "bounced.db-wal", "bounced.db.state"]
 
 
 async def test_two_daemons_never_write_one_file(tmp_path: Path, sqlite_store: SqliteStore) -> None:

@@ -12,6 +12,7 @@ import aiosqlite
 import pytest
 
 from bounced.address import AddressKey
+from bounced.fault import OperatorFault
 from bounced.outcome import Disposition
 from bounced.policy import Policy
 from bounced.record import AddressRecord
@@ -166,6 +167,22 @@ async def test_an_error_of_the_disk_is_answered_and_over_when_it_is_over(sqlite_
     assert (await sqlite_store.record(bounced(2))).fresh
     assert list(sqlite_store.history(ANNA)) == [bounced(1), bounced(2)]
     assert sqlite_store._writer._connection is not before
+
+
+async def test_an_error_at_the_end_loses_nothing(tmp_path: Path) -> None:
+    """If the disk fails while the store closes, or while it opens again, the log stays, and the start after that has everything."""
+    path = tmp_path / "bounced.db"
+    store = await SqliteStore.open(path, Policy())
+    await asyncio.gather(*(store.record(bounced(mail)) for mail in range(100)))
+    with _no_file_grows():
+        await store.close()
+        with pytest.raises(OperatorFault):
+            await SqliteStore.open(path, Policy())
+    assert _log_octets(path) > 0
+    store = await SqliteStore.open(path, Policy())
+    assert len(store.history(ANNA)) == 100
+    await store.close()
+    assert _log_octets(path) == 0
 
 
 async def test_after_an_error_of_the_disk_the_file_is_checked(sqlite_store: SqliteStore, tmp_path: Path) -> None:
