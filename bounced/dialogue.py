@@ -52,7 +52,7 @@ class Terms:
 class Dialogue:
     """One client's conversation so far."""
 
-    __slots__ = ("_client", "_extended", "_helo", "_in_tls", "_recipients", "_reverse_path", "_sender_given", "_terms", "_utf8")
+    __slots__ = ("_client", "_extended", "_helo", "_in_tls", "_put_off", "_recipients", "_reverse_path", "_sender_given", "_terms", "_utf8")
 
     def __init__(self, terms: Terms, client: str, *, in_tls: bool = False) -> None:
         """Begin after the greeting, or anew after the change to TLS (RFC 3207 section 4.2). `client` is an IP address or "local"."""
@@ -90,7 +90,7 @@ class Dialogue:
         return recipients
 
     def _forget_transaction(self) -> None:
-        self._sender_given = self._utf8 = False
+        self._sender_given = self._utf8 = self._put_off = False
         self._reverse_path: str | None = None
         self._recipients: list[Recipient] = []
 
@@ -136,18 +136,23 @@ class Dialogue:
             helo=self._helo,
             received_at=int(self._terms.clock()),
         )
+        put_off, self._put_off = self._put_off, True  # so it stays where intake cannot tell
         admission = self._terms.intake.admit(envelope)
-        if isinstance(admission, Refusal):
-            return reply.REFUSED[admission]
         if isinstance(admission, LocalMailbox) and not self._terms.may_keep(self._client):
             return reply.TOO_OFTEN
+        self._put_off = put_off
+        if isinstance(admission, Refusal):
+            return reply.REFUSED[admission]
         self._recipients.append((envelope, admission))
         return reply.RECIPIENT_OK
 
     def _data(self, argument: bytes) -> bytes:
         if argument:
             return reply.NO_ARGUMENT
-        return reply.GO_AHEAD if self._recipients else reply.BAD_SEQUENCE
+        if self._recipients:
+            return reply.GO_AHEAD
+        # A client that pipelines sends DATA after any RCPT. If it was put off there, it must not be sent away for ever here.
+        return reply.NOBODY_YET if self._put_off else reply.BAD_SEQUENCE
 
     def _rset(self, argument: bytes) -> bytes:
         if argument:

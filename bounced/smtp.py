@@ -42,7 +42,7 @@ _SMALL_MESSAGE = 128 * 1024
 """Nearly every bounce is smaller. Mail data up to here is held even when `max_held` is used up."""
 
 _HANDSHAKE = 30.0
-"""Seconds for a TLS handshake, and for the good-bye."""
+"""Seconds for a TLS handshake."""
 
 _LINGER = 10.0
 """Seconds that a client has to read our last words."""
@@ -120,7 +120,7 @@ class _Session(SMTP):
         self._since = self._ends = self._data_due = 0.0
         self._inbox = b""
         self._replies: list[bytes] = []
-        self._choked = self._eof = self._overlong = self._faulted = self._in_tls = False
+        self._early = self._choked = self._eof = self._overlong = self._faulted = self._in_tls = False
         self._errors = self._junk = 0
 
     # What asyncio calls
@@ -134,25 +134,29 @@ class _Session(SMTP):
         self._ends = self._since + self._all.settings.session
         reason = self._all.enter(self, self._client)
         sock = wire.get_extra_info("socket")
-        if reason is None and _has_spoken(sock):
-            reason = "early"
         if reason is not None:
             self._end(reason)
             return
         if sock.family != socket.AF_UNIX:
             # asyncio does so only where the socket knows its protocol number, which one from systemd does not.
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        wire.write(self._terms.greeting)
+        self._early = _has_spoken(sock)
+        if not self._early:
+            wire.write(self._terms.greeting)
         self._tick()
 
     def data_received(self, octets: bytes) -> None:
         """Take what came, as far as we are not waiting for a commit or for the client to read our replies."""
         if self._state is _State.CLOSING:
             return
+        if self._early:
+            # Only now that it has been read: a socket closed with octets unread is reset, and our words are lost.
+            self._end("early")
+            return
         self._inbox = self._inbox + octets if self._inbox else octets
         if self._state is _State.OPEN and not self._choked:
             self._advance()
-        elif self._wire is not None:
+        elif self._wire is not None and self._state is not _State.SHAKING_HANDS:
             self._wire.pause_reading()  # one chunk is held, no more
 
     def eof_received(self) -> bool:
@@ -355,15 +359,17 @@ class _Session(SMTP):
         assert context is not None
         try:
             secured = await self._all.loop.start_tls(
-                wire, self, context, server_side=True, ssl_handshake_timeout=_HANDSHAKE, ssl_shutdown_timeout=_HANDSHAKE
+                wire, self, context, server_side=True, ssl_handshake_timeout=_HANDSHAKE, ssl_shutdown_timeout=_LINGER
             )
         except OSError:  # as are SSLError and TimeoutError
+            secured = None
+        if self._state is not _State.SHAKING_HANDS:
+            return
+        if secured is None or wire.is_closing():
+            # Until hands are shaken the loop tells nobody that the connection is gone.
             self._all.turn_away("tls")
             wire.abort()
-            if self._wire is not None:
-                self.connection_lost(None)
-            return
-        if self._state is not _State.SHAKING_HANDS or secured is None:
+            self.connection_lost(None)
             return
         self._wire = secured
         self._in_tls = True
