@@ -11,7 +11,7 @@ from bounced.outcome import Outcome
 from bounced.outcome.causes import causes
 from bounced.outcome.judge import UNMATCHED, Hit, judge_feedback, weigh
 from bounced.outcome.ruleset import RuleSet
-from bounced.report import Action, Automation, AutomaticReply, DeliveryReport, FeedbackReport, RecipientStatus, Report, Unrecognized
+from bounced.report import Action, AutomaticReply, Automation, DeliveryReport, FeedbackReport, RecipientStatus, Report, Unrecognized
 from bounced.report.reader import read
 
 _MAX_SHOWN = 300

@@ -29,7 +29,9 @@ _OUR_DOMAIN = re.compile(
 
 def blocker_of(text: str, found: Iterable[Found], providers: Collection[str], rules: RuleSet) -> Blocker | None:
     """Name who refuses: a list whose mark stands in `text`, a list that it names, else the provider. None if nobody is named."""
-    known = [rules.blocklist_marks[one.phrase] for one in sorted(found, key=lambda one: -len(one.phrase)) if one.phrase in rules.blocklist_marks]
+    known = [
+        rules.blocklist_marks[one.phrase] for one in sorted(found, key=lambda one: -len(one.phrase)) if one.phrase in rules.blocklist_marks
+    ]
     named = _NAMED.search(text)
     url = _url(text)
     ours = _ours(text)

@@ -53,6 +53,6 @@ def causes_page() -> str:
         lines.append("")
     lines += [
         "A permanent category becomes soft where the report itself says that the failure was temporary (a 4xx reply, a 4.x.x status).",
-        "A complaint blocks the recipient in the stream that it complained about. `Action: delayed` counts for nothing, whatever the cause.",
+        "A complaint blocks the recipient in the stream that it is about. `Action: delayed` counts for nothing, whatever the cause.",
     ]
     return "\n".join(lines) + "\n"

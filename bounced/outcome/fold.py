@@ -17,7 +17,7 @@ _REPLY_CODE = re.compile(r"(?<![\d.])[245]\d\d(?:[- ][245]\.\d{1,3}\.\d{1,3}(?![
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "`": "'", "´": "'", "“": '"', "”": '"', "«": '"', "»": '"', "‐": "-", "‑": "-", "–": "-"})
 # Letters of ASCII and of other scripts are told apart: Japanese joins them ("smtpサーバ") without a blank.
 _WORD = re.compile(r"[a-z0-9]+|[^\W\x00-\x7f]+")
-# Thai to Khmer, kana and ideographs are written without blanks, and Korean joins endings to its words: every two neighbours count as a word.
+# Thai to Khmer, kana and ideographs are written without blanks, Korean joins endings to its words: every two neighbours count as a word.
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u9fff\uac00-\ud7a3\uf900-\ufaff]")
 
 

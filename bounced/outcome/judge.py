@@ -32,7 +32,8 @@ MAX_DIAGNOSTIC = 1024
 _STATUSES = 4
 _CODES = re.compile(r"(?<![\d.#-])([45])\.(\d{1,3})\.(\d{1,3})(?![\d.]\d|\d)|(?<=#)([45])\.(\d{1,3})\.(\d{1,3})(?!\d|\.\d)")
 _LEADING_REPLY = re.compile(r"\s*(?:[\w-]{1,20};)?\s*([45]\d\d)(?=[ \-]|$)")
-_LIMITS = frozenset({Category.MAILBOX_FULL, Category.MESSAGE_TOO_LARGE, Category.RATE_LIMITED})
+_SIZES = frozenset({Category.MAILBOX_FULL, Category.MESSAGE_TOO_LARGE})
+_LIMITS = _SIZES | {Category.RATE_LIMITED}
 
 
 class Level(IntEnum):
@@ -167,8 +168,7 @@ class _Case:
             for pattern, level in _patterns(status):
                 for rule in self.rules.by_status.get(pattern, ()):
                     if self._provider(rule) and self._reply(rule):
-                        raised = Level.PROVIDER_STATUS if rule.provider else level
-                        yield Hit(rule=rule, level=raised, evidence=status, voice=voice)
+                        yield Hit(rule=rule, level=_raised(rule, level, voice), evidence=status, voice=voice)
         for pattern in (self.reply, f"{self.reply[0]}xx") if self.reply else ():
             for rule in self.rules.by_reply.get(pattern, ()):
                 if self._provider(rule):
@@ -185,6 +185,13 @@ class _Case:
 
     def _reply(self, rule: Rule) -> bool:
         return not rule.replies or (self.reply is not None and (self.reply in rule.replies or f"{self.reply[0]}xx" in rule.replies))
+
+
+def _raised(rule: Rule, level: Level, voice: int) -> Level:
+    """An exact code for a full mailbox, if it is the deciding one, says as much as words do ("5.2.2 input/output error")."""
+    if rule.category in _SIZES and level is Level.STATUS and voice == 0:
+        return Level.PHRASE
+    return Level.PROVIDER_STATUS if rule.provider else level
 
 
 def _text(recipient: RecipientStatus) -> str:
