@@ -18,7 +18,6 @@ from urllib.parse import urlencode
 import click
 
 from bounced import __version__, config
-from bounced.config import Config
 from bounced.fault import Fault, OperatorFault, OwnFault, PeerFault
 from bounced.keyfile import load_or_make, rotate
 
@@ -96,7 +95,7 @@ _only_scope = click.option("--scope", metavar="STREAM", help="Only for this stre
 @click.pass_obj
 def serve(config_file: Path) -> None:
     """Run the daemon in the foreground, until SIGTERM."""
-    _serve(config.load(config_file), lambda _: None)
+    _serve(config_file, lambda _: None)
 
 
 @cli.command("try")
@@ -108,7 +107,7 @@ def try_(directory: Path, port: int) -> None:
     if not file.exists():
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         file.write_text(TRY_CONFIG.format(port=port))
-    _serve(config.load(file), lambda places: click.echo(_try_words(file, places)))
+    _serve(file, lambda places: click.echo(_try_words(file, places)))
 
 
 TRY_CONFIG = """\
@@ -164,13 +163,13 @@ def _program() -> str:
     return os.path.relpath(called) if called.is_relative_to(Path.cwd()) else str(called)
 
 
-def _serve(settings: Config, ready: Callable[[Sequence[str]], None]) -> None:
+def _serve(config_file: Path, ready: Callable[[Sequence[str]], None]) -> None:
     # Imported late: the other commands start in a third of the time without the daemon's libraries.
     import uvloop  # noqa: PLC0415
 
     from bounced.daemon import serve as serve_for_ever  # noqa: PLC0415
 
-    uvloop.run(serve_for_ever(settings, ready))
+    uvloop.run(serve_for_ever(config_file, ready))
 
 
 @cli.command()

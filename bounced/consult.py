@@ -33,6 +33,10 @@ class Consult:
         """The domain of the return paths that are signed here."""
         return self._domain
 
+    def use(self, return_path: ReturnPath) -> None:
+        """Go on with other keys and streams."""
+        self._return_path = return_path
+
     async def answer(self, question: Question) -> Answer:
         """Answer one question of a wire protocol. Never raises."""
         match question:

@@ -16,7 +16,7 @@ from pathlib import Path
 import structlog
 
 from bounced import sockets, systemd
-from bounced.config import Config
+from bounced.config import changed, load
 from bounced.consult import Consult
 from bounced.fault import OperatorFault, OwnFault
 from bounced.http import HttpDoor
@@ -29,6 +29,7 @@ from bounced.outcome.rows import RuleError
 from bounced.outcome.ruleset import RuleSet
 from bounced.policy import Policy
 from bounced.returnpath import KeyRing, ReturnPath
+from bounced.settings import Config
 from bounced.smtp import SmtpDoor, SmtpSettings
 from bounced.store.sqlite import SqliteStore
 
@@ -39,18 +40,22 @@ _DRAIN_SECONDS = 30.0
 """Open DATA and commits have so long to finish after TERM; the unit's own limit (TimeoutStopSec) is longer."""
 
 
-async def serve(config: Config, ready: Callable[[list[str]], None]) -> None:
-    """Run until SIGTERM or SIGINT. `ready` is told where it listens, once it does. Raises OperatorFault before that."""
+async def serve(file: Path, ready: Callable[[list[str]], None]) -> None:
+    """Run by the configuration in `file` until SIGTERM or SIGINT. `ready` is told where it listens, once it does. Raises OperatorFault."""
     started = time.monotonic()
+    config = load(file)
     ring = _key_ring(config)
     sink = setup(config.log, sys.stderr, ring)
     log = structlog.get_logger("daemon")
     stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stop.set)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(sink.close)
-        places = await _build(config, ring, stack)
+        intake, consult = await _build(config, ring, stack)
+        places = await _open_doors(config, intake, consult, stack)
+        loop.add_signal_handler(signal.SIGHUP, _reload, file, config, intake, consult)
         log.info("daemon.ready", took=round(time.monotonic() - started, 3))
         ready(places)
         systemd.notify("READY=1")
@@ -69,15 +74,11 @@ def _key_ring(config: Config) -> KeyRing:
     return load_or_make(config.return_path.key_file)
 
 
-async def _build(config: Config, ring: KeyRing, stack: contextlib.AsyncExitStack) -> list[str]:
+async def _build(config: Config, ring: KeyRing, stack: contextlib.AsyncExitStack) -> tuple[Intake, Consult]:
     """Build from the inside out, so that the stack takes down from the outside in: doors, chores, last counts, store."""
     store = await SqliteStore.open(config.store.database, Policy(soft_limit=config.policy.soft_limit))
     stack.push_async_callback(store.close)
-    return_path = ReturnPath(
-        ring=ring,
-        scopes=config.return_path.scopes,
-        max_age=config.return_path.max_age,
-    )
+    return_path = _return_path(config, ring)
     intake = Intake(
         domains=config.return_path.domains,
         return_path=return_path,
@@ -91,7 +92,33 @@ async def _build(config: Config, ring: KeyRing, stack: contextlib.AsyncExitStack
     consult = Consult(domain=config.return_path.domains[0], return_path=return_path, store=store, clock=time.time)
     for chore in (_flush_now_and_then(intake), _feed_watchdog(consult)):
         stack.push_async_callback(_cancel, asyncio.create_task(chore))
-    return await _open_doors(config, intake, consult, stack)
+    return intake, consult
+
+
+def _return_path(config: Config, ring: KeyRing) -> ReturnPath:
+    return ReturnPath(ring=ring, scopes=config.return_path.scopes, max_age=config.return_path.max_age)
+
+
+def _reload(file: Path, started_with: Config, intake: Intake, consult: Consult) -> None:
+    """At SIGHUP: take keys, streams and rules anew, all of them or none; the rest of the configuration is read at the start only."""
+    log = structlog.get_logger("daemon")
+    systemd.notify("RELOADING=1")
+    try:
+        config = load(file)
+        return_path, rules = _return_path(config, _key_ring(config)), rules_of(config)
+    except OperatorFault as fault:
+        log.error("daemon.kept_old", why=str(fault), hint=fault.hint)  # noqa: TRY400 - a traceback tells the operator nothing
+    else:
+        intake.use(return_path, rules)
+        consult.use(return_path)
+        log.info("daemon.reloaded", restart_for=_needs_restart(started_with, config))
+    systemd.notify("READY=1")
+
+
+def _needs_restart(before: Config, after: Config) -> str:
+    """Name the settings that changed and are read at the start only."""
+    taken = ("return_path.scopes", "return_path.max_age", "return_path.key_file", "rules.directory")
+    return " ".join(path for path in changed(before, after) if path not in taken)
 
 
 def rules_of(config: Config) -> RuleSet:

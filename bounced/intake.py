@@ -90,6 +90,11 @@ class Intake:
         recorded = await self._store.record(event)
         self._tell(event, recorded, len(content))
 
+    def use(self, return_path: ReturnPath, rules: RuleSet) -> None:
+        """Go on with other keys and rules; mail that is being taken is judged by one set or the other."""
+        self._return_path = return_path
+        self._rules = rules
+
     async def flush(self) -> None:
         """Store the counts of what was refused since the last flush; they wait for the next one if the store cannot."""
         waiting, self._refused = self._refused, Counter()

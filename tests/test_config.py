@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bounced import config
-from bounced.config import Config, Endpoint, load, settings
+from bounced.config import load, settings
 from bounced.fault import OperatorFault
+from bounced.settings import Config, Endpoint
 
 _ROOT = Path(__file__).parents[1]
 _GOOD = '[return_path]\ndomains = ["bounces.example.net"]\n'

@@ -203,7 +203,7 @@ def names_say_something(tree: Path) -> list[str]:
 
 
 CALLS = {"compile", "match", "fullmatch", "search", "split", "sub", "subn", "findall", "finditer"}
-OPERATORS_TEXT = {"config.py"}
+OPERATORS_TEXT = {"config.py", "settings.py"}
 """What reads only what the operator wrote may put patterns together from its own words."""
 
 

@@ -1,6 +1,7 @@
 """The command `bounced` as people and scripts call it: output, errors, exit codes."""
 
 import json
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from bounced import __version__
 from tests.system.daemon import Daemon, alive
+from tests.system.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -140,18 +142,34 @@ def test_a_lost_key_file_is_said_and_not_replaced(tmp_path: Path) -> None:
     assert one.stop() == 0
 
 
-def test_a_rotated_key_still_verifies_what_the_old_one_signed(tmp_path: Path) -> None:
-    """After a rotation and a restart, return paths signed before are still genuine, and new ones are signed with the new key."""
+def test_a_rotated_key_is_taken_at_hup_and_the_old_one_still_verifies(tmp_path: Path) -> None:
+    """After a rotation and HUP new return paths are signed with the new key, and those signed before are still genuine."""
     one = Daemon(tmp_path)
     one.start()
     old = one.tell("sign", "joe@example.org")
     one.tell("rotate-key")
-    one.stop()
-    one.start()
+    one.signal(signal.SIGHUP)
 
+    until(lambda: "daemon.reloaded" in one.log(), "the reload")
     assert "genuine" in one.tell("verify", old)
     assert one.tell("sign", "joe@example.org").split("+")[1][5] != old.split("+")[1][5]
-    one.stop()
+    assert one.stop() == 0
+
+
+def test_a_bad_configuration_at_hup_changes_nothing(tmp_path: Path) -> None:
+    """When the configuration cannot be read at HUP, one line says why, and the daemon goes on as it was."""
+    one = Daemon(tmp_path)
+    one.start()
+    signed = one.tell("sign", "joe@example.org")
+    good = (tmp_path / "bounced.toml").read_text()
+    (tmp_path / "bounced.toml").write_text(good + "[no_such_section]\n")
+    one.signal(signal.SIGHUP)
+
+    until(lambda: "daemon.kept_old" in one.log(), "the refusal of the reload")
+    assert "no such section" in one.log()
+    (tmp_path / "bounced.toml").write_text(good)
+    assert "genuine" in one.tell("verify", signed)
+    assert one.stop() == 0
 
 
 def test_wrong_use_is_told_with_64(tmp_path: Path) -> None:
