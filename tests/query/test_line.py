@@ -48,3 +48,9 @@ def test_only_the_first_line_is_read() -> None:
 def test_broken_lines(line: bytes, reason: str) -> None:
     """What is no question is told so."""
     assert list(Line().feed(line)) == [Garbled(reason)]
+
+
+def test_a_line_may_come_in_pieces() -> None:
+    """Nothing is asked before the line's end has come."""
+    codec = Line()
+    assert [len(codec.feed(piece)) for piece in (b"che", b"ck a@", b"x", b"\n")] == [0, 0, 0, 1]

@@ -143,3 +143,10 @@ def test_a_good_question_before_a_bad_one_is_asked() -> None:
     first, second = Socketmap(DOMAIN).feed(netstring(b"access joe@x.test") + b"junk")
     assert isinstance(first, Check)
     assert isinstance(second, Garbled)
+
+
+def test_a_request_may_come_in_pieces() -> None:
+    """Nothing is asked before the comma has come; then a garbled question alone ends the connection."""
+    codec = Socketmap(DOMAIN)
+    assert [len(codec.feed(piece)) for piece in (b"1", b"7:", b"access joe@", b"x.test", b",17:acc")] == [0, 0, 0, 0, 1]
+    assert codec.closes(Garbled("x"))
