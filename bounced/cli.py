@@ -343,10 +343,10 @@ def _messages(paths: Sequence[str]) -> Iterator[tuple[str, bytes]]:
 @cli.command("rotate-key")
 @click.pass_obj
 def rotate_key(config_file: Path) -> None:
-    """Make a new key that signs from the daemon's next start on; the old ones still verify. Makes the key file where it is missing."""
+    """Make a new key that signs from the next reload (HUP) on; the old ones still verify. Makes the key file where it is missing."""
     file = config.load(config_file).return_path.key_file
     ring = rotate(file) if file.exists() else load_or_make(file)
-    click.echo(f"key {ring.keys[0].id} signs, {len(ring.keys)} verify; restart the daemon to use it")
+    click.echo(f"key {ring.keys[0].id} signs, {len(ring.keys)} verify; reload the daemon to use it")
 
 
 @cli.group("config")

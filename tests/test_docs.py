@@ -1,0 +1,63 @@
+"""The documents: what they must name, and that what they point to exists."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from bounced.cli import cli
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def commands(group: click.Group, before: str = "bounced") -> Iterator[tuple[str, click.Command]]:
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{before} {name}")
+        else:
+            yield f"{before} {name}", command
+
+
+def undocumented(text: str) -> list[str]:
+    """Return the commands and options of the program that `text` does not name, each option in the line of its command."""
+    missing = []
+    for name, command in commands(cli):
+        line = next((line for line in text.splitlines() if line.startswith((f"| `{name} ", f"| `{name}`"))), None)
+        if line is None:
+            missing.append(name)
+            continue
+        options = [option for parameter in command.params if isinstance(parameter, click.Option) for option in parameter.opts]
+        missing += [f"{name} {option}" for option in options if f"{option} " not in line and f"{option}]" not in line]
+    return missing
+
+
+def test_every_command_and_option_is_documented() -> None:
+    """docs/COMMANDS.md has a row for each command that names each of its options."""
+    assert undocumented((ROOT / "docs" / "COMMANDS.md").read_text()) == []
+
+
+def test_an_undocumented_command_is_noticed() -> None:
+    """The check fails for a text that lacks a command, and for one that lacks an option."""
+    text = (ROOT / "docs" / "COMMANDS.md").read_text()
+
+    assert undocumented(text.replace("| `bounced why ", "| `bounced wherefore ")) == ["bounced why"]
+    assert undocumented(text.replace("[-n]", "")) == ["bounced config show -n"]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(document: Path) -> None:
+    """Every relative link of a document leads to a file of the project."""
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", document.read_text())
+    broken = [link for link in links if "://" not in link and not (document.parent / link).exists()]
+
+    assert broken == []
+
+
+def test_no_document_names_a_place_of_one_machine() -> None:
+    """Documents speak of the project alone: no path below a developer's directories."""
+    found = [path.name for path in DOCUMENTS if re.search(r"/(?:root|work|home/\w+)/", path.read_text())]
+
+    assert found == []
