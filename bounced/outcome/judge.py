@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from itertools import islice
 from typing import assert_never
 
 from bounced.outcome import Category, Disposition, Outcome
@@ -21,7 +22,6 @@ from bounced.outcome.phrases import Found
 from bounced.outcome.rows import Rule
 from bounced.outcome.ruleset import RuleSet
 from bounced.report import Action, FeedbackReport, RecipientStatus
-from bounced.status import StatusCode
 
 UNMATCHED = "unmatched"
 """The rule of an outcome to which no row had anything to say."""
@@ -30,7 +30,7 @@ MAX_DIAGNOSTIC = 1024
 """Characters of the text that an outcome keeps."""
 
 _STATUSES = 4
-_CODES = re.compile(r"(?<![\d.#-])([45])\.(\d{1,3})\.(\d{1,3})(?![\d.]\d|\d)|(?<=#)([45])\.(\d{1,3})\.(\d{1,3})(?!\d|\.\d)")
+_CODES = re.compile(r"(?<![\d.])[45]\.\d{1,3}\.\d{1,3}(?!\d|\.\d)")
 _LEADING_REPLY = re.compile(r"\s*(?:[\w-]{1,20};)?\s*([45]\d\d)(?=[ \-]|$)")
 _SIZES = frozenset({Category.MAILBOX_FULL, Category.MESSAGE_TOO_LARGE})
 _LIMITS = _SIZES | {Category.RATE_LIMITED}
@@ -203,11 +203,19 @@ def _text(recipient: RecipientStatus) -> str:
 
 def _statuses(recipient: RecipientStatus, text: str) -> tuple[str, ...]:
     """Return the codes in the order in which they are believed: the deciding reply's, the report's, those in the text; vague ones last."""
-    told = [code for code in (recipient.reply.status if recipient.reply else None, recipient.status) if code]
-    in_text = [StatusCode(*(int(part) for part in match.groups() if part)) for match in _CODES.finditer(text[:MAX_TEXT])]
-    codes = list(dict.fromkeys([*told, *in_text]))[: 2 * _STATUSES]
-    codes.sort(key=lambda code: code.subject == 0 or code.detail == 0)
-    return tuple(map(str, codes[:_STATUSES]))
+    told = [str(code) for code in (recipient.reply.status if recipient.reply else None, recipient.status) if code]
+    codes = list(dict.fromkeys([*told, *islice(_codes(text), _STATUSES)]))
+    if len(codes) > 1:
+        codes.sort(key=_vague)
+    return tuple(codes[:_STATUSES])
+
+
+def _codes(text: str) -> Iterator[str]:
+    return (match[0] for match in _CODES.finditer(text, 0, MAX_TEXT))
+
+
+def _vague(status: str) -> bool:
+    return ".0" in status
 
 
 def _patterns(status: str) -> tuple[tuple[str, Level], ...]:
@@ -248,13 +256,31 @@ def _contests(rule: Rule) -> bool:
 
 def _ordered(hits: list[Hit]) -> tuple[Hit, ...]:
     """Return the hits that are heard, the one that speaks first."""
-    if any(hit.rule.own for hit in hits):
-        hits = [hit for hit in hits if hit.rule.own]
-    heard = [hit for hit in hits if not any(_covers(other, hit) for other in hits)]
-    return tuple(sorted(heard, key=lambda hit: hit.rank, reverse=True))
+    if len(hits) > 1:
+        if any(hit.rule.own for hit in hits):
+            hits = [hit for hit in hits if hit.rule.own]
+        hits = sorted(_heard(hits), key=lambda hit: hit.rank, reverse=True)
+    return tuple(hits)
 
 
-def _covers(other: Hit, hit: Hit) -> bool:
-    if other.found is None or hit.found is None or (other.rule.weak and not hit.rule.weak):
-        return False
-    return hit.found.inside(other.found)
+def _heard(hits: list[Hit]) -> list[Hit]:
+    """Leave out the words inside a longer phrase that was found too; a frame covers only frames. One sweep from left to right."""
+    strong = {(hit.found.start, -hit.found.end) for hit in hits if hit.found and not hit.rule.weak}
+    spans = sorted({(hit.found.start, -hit.found.end) for hit in hits if hit.found})
+    inside: set[tuple[int, int]] = set()
+    inside_strong: set[tuple[int, int]] = set()
+    reached = reached_strong = 0
+    for span in spans:
+        end = -span[1]
+        if end <= reached:
+            inside.add(span)
+        if end <= reached_strong:
+            inside_strong.add(span)
+        reached = max(reached, end)
+        if span in strong:
+            reached_strong = max(reached_strong, end)
+    return [
+        hit
+        for hit in hits
+        if hit.found is None or (hit.found.start, -hit.found.end) not in (inside if hit.rule.weak else inside_strong)
+    ]

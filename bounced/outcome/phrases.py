@@ -30,37 +30,46 @@ class Found:
     start: int
     end: int
 
-    def inside(self, other: "Found") -> bool:
-        """Tell whether `other` covers this and more: then it is the fuller reading of the same words."""
-        return other.start <= self.start and self.end <= other.end and (other.end - other.start) > (self.end - self.start)
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """A phrase ready to be looked for: the words it cannot do without, and its parts between gaps."""
+
+    phrase: str
+    needed: frozenset[str]
+    parts: tuple[str, ...]
+    spoken: bool
 
 
 @dataclass(frozen=True, slots=True)
 class PhraseIndex:
-    """Phrases by their rarest word. `names` are found inside host names and URLs too; other phrases of one word are not."""
+    """Phrases by their rarest word."""
 
-    by_word: Mapping[str, tuple[str, ...]]
-    names: frozenset[str]
+    by_word: Mapping[str, tuple[_Entry, ...]]
 
     @classmethod
     def build(cls, phrases: Iterable[str], names: Iterable[str] = ()) -> "PhraseIndex":
-        """Index folded phrases, and names (of hosts, lists, providers)."""
+        """Index folded phrases, and `names`: those are found inside host names and URLs too, other phrases of one word are not."""
         loose = frozenset(names)
         distinct = sorted({*phrases, *loose})
         often = Counter(word for phrase in distinct for word in words(phrase))
-        by_word: dict[str, list[str]] = {}
+        by_word: dict[str, list[_Entry]] = {}
         for phrase in distinct:
-            rarest = min(words(phrase), key=lambda word: (often[word], -len(word), word))
-            by_word.setdefault(rarest, []).append(phrase)
-        return cls({word: tuple(these) for word, these in by_word.items()}, loose)
+            needed = frozenset(words(phrase))
+            parts = tuple(part.strip() for part in phrase.split("*"))
+            rarest = min(needed, key=lambda word: (often[word], -len(word), word))
+            by_word.setdefault(rarest, []).append(_Entry(phrase, needed, parts, phrase.isalpha() and phrase not in loose))
+        return cls({word: tuple(entries) for word, entries in by_word.items()})
 
     def search(self, folded: str) -> Iterator[Found]:
         """Yield every indexed phrase that stands in `folded`, at its first place."""
-        for word in words(folded) & self.by_word.keys():
-            for phrase in self.by_word[word]:
-                found = _find(phrase, folded, one_word=phrase.isalpha() and phrase not in self.names)
-                if found:
-                    yield Found(phrase, *found)
+        present = words(folded)
+        for word in present & self.by_word.keys():
+            for entry in self.by_word[word]:
+                if entry.needed <= present:
+                    found = _find(entry, folded)
+                    if found:
+                        yield Found(entry.phrase, *found)
 
 
 def usable(phrase: str) -> bool:
@@ -69,12 +78,10 @@ def usable(phrase: str) -> bool:
     return bool(words(folded)) and all(part.strip() for part in folded.split("*"))
 
 
-def _find(phrase: str, folded: str, *, one_word: bool) -> tuple[int, int] | None:
-    if one_word:
-        return _spoken(phrase, folded)
-    if "*" not in phrase:
-        return _whole(phrase, folded, 0, len(folded))
-    first, *rest = (part.strip() for part in phrase.split("*"))
+def _find(entry: _Entry, folded: str) -> tuple[int, int] | None:
+    first, *rest = entry.parts
+    if entry.spoken:
+        return _spoken(first, folded)
     begin = 0
     for _ in range(_TRIES):
         head = _whole(first, folded, begin, len(folded))
