@@ -28,8 +28,8 @@ _SCOPES = ("default", "news")
 _WITH_LISTEN_PID = ("sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh")
 
 
-class DaemonEndedError(AssertionError):
-    """The daemon ended before it was ready."""
+class DaemonRefusedError(AssertionError):
+    """The daemon will not serve from what it finds: exit code 78."""
 
 
 class Daemon:
@@ -37,7 +37,7 @@ class Daemon:
 
     `module` is run instead of `bounced` where a test needs a daemon with a planted fault (see tests.system.faulty); `database` is where
     the store lies, if that is not below `home`; `socket_group` is the group that may use its sockets; `handed_over` are listening sockets,
-    by name, that it gets as from systemd.
+    by name, that it gets as from systemd; `doors` are sockets of its own, by name, that lie elsewhere than in `home`.
     """
 
     def __init__(
@@ -48,6 +48,7 @@ class Daemon:
         database: Path | None = None,
         socket_group: str = "",
         handed_over: Mapping[str, socket.socket] = MappingProxyType({}),
+        doors: Mapping[str, Path] = MappingProxyType({}),
     ) -> None:
         """Write the configuration; nothing runs yet."""
         self.home = home
@@ -56,6 +57,7 @@ class Daemon:
         self._module = module
         self._socket_group = socket_group
         self._handed_over = handed_over
+        self._doors = doors
         self._process: subprocess.Popen[bytes] | None = None
         self._log = home / "bounced.log"
         self._config = home / "bounced.toml"
@@ -63,7 +65,7 @@ class Daemon:
 
     def door(self, name: str) -> Path:
         """Return the path of the socket of a query protocol, of `http` or of `lmtp`."""
-        return self.home / f"{name}.sock"
+        return self._doors.get(name, self.home / f"{name}.sock")
 
     @property
     def pid(self) -> int:
@@ -161,7 +163,8 @@ class Daemon:
     def _is_ready(self, manager: socket.socket) -> bool:
         assert self._process is not None
         if self._process.poll() is not None:
-            raise DaemonEndedError(f"the daemon ended at its start, exit {self._process.returncode}:\n{self.log()}")
+            code = self._process.returncode
+            raise (DaemonRefusedError if code == 78 else AssertionError)(f"the daemon ended at its start, exit {code}:\n{self.log()}")
         try:
             return b"READY=1" in manager.recv(4096)
         except BlockingIOError:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from tests.system.waiting import PATIENCE
+
 _REPORT = """\
 From: MAILER-DAEMON@mx.receiver.example (Mail Delivery System)\r
 To: {sender}\r
@@ -98,12 +100,11 @@ class Session:
     def __init__(self, address: tuple[str, int] | Path) -> None:
         """Connect and say EHLO (LHLO)."""
         if isinstance(address, Path):
-            self._client: smtplib.SMTP = smtplib.LMTP(str(address), local_hostname="mx.receiver.example")
-            self._client.timeout = 60
+            self._client: smtplib.SMTP = smtplib.LMTP(str(address), local_hostname="mx.receiver.example", timeout=PATIENCE)
         else:
             # From an address of its own: one source may open only so many sessions a minute, and the Internet is many.
             source = f"127.{secrets.randbelow(255)}.{secrets.randbelow(255)}.{1 + secrets.randbelow(254)}"
-            self._client = smtplib.SMTP(*address, local_hostname="mx.receiver.example", timeout=60, source_address=(source, 0))
+            self._client = smtplib.SMTP(*address, local_hostname="mx.receiver.example", timeout=PATIENCE, source_address=(source, 0))
         self._client.ehlo()
 
     def rcpt(self, recipient: str, sender: str = "") -> Reply:

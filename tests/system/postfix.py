@@ -15,7 +15,7 @@ from email.message import EmailMessage
 from functools import partial
 from pathlib import Path
 
-from tests.system.waiting import free_address, listens, until
+from tests.system.waiting import PATIENCE, free_address, listens, until
 
 _PROGRAMS = "/usr/lib/postfix/sbin"
 _MAIN = {
@@ -127,7 +127,7 @@ class Postfix:
     def connect(self, door: str) -> smtplib.SMTP:
         """Open an SMTP session at a door."""
         host, port = self._addresses[door]
-        return smtplib.SMTP(host, port, local_hostname="client.sender.example", timeout=60)
+        return smtplib.SMTP(host, port, local_hostname="client.sender.example", timeout=PATIENCE)
 
     def send(self, door: str, sender: str, recipient: str, subject: str = "News") -> None:
         """Send a small mail; raises the smtplib exception that carries Postfix's reply if it refuses."""
@@ -156,10 +156,6 @@ class Postfix:
     def drained(self) -> bool:
         """Tell whether the queue is empty: every mail and every bounce has reached its end."""
         return not self.queue()
-
-    def flush(self) -> None:
-        """Try everything in the queue now."""
-        subprocess.run(["/usr/sbin/postqueue", "-c", self._etc, "-f"], check=True, capture_output=True)
 
     def log(self) -> str:
         """Return what Postfix logged."""

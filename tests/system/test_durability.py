@@ -7,6 +7,7 @@ cache.
 
 import random
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import pytest
 
 from tests.system.ask import Mailer
 from tests.system.bounces import Mint
-from tests.system.daemon import Daemon, DaemonEndedError, alive
+from tests.system.daemon import Daemon, DaemonRefusedError, alive
 from tests.system.disk import Disk
 from tests.system.load import Load
 from tests.system.tracing import traced
@@ -49,7 +50,7 @@ def killed(daemon: Daemon, load: Load) -> None:
 
 def killed_in_sync(daemon: Daemon, load: Load) -> None:
     """SIGKILL as the daemon enters its n-th fdatasync, for a random n."""
-    nth = random.randint(1, 60)
+    nth = random.randint(1, 40)
     with traced(daemon.pid, daemon.home / "strace", "-e", "trace=fdatasync", "-e", f"inject=fdatasync:signal=KILL:when={nth}"):
         load.start()
         daemon.wait()
@@ -103,7 +104,8 @@ def die_and_rise(daemon: Daemon, mint: Mint, way: Way) -> Death:
     count = len(load.acknowledged)
     try:
         daemon.start()
-    except DaemonEndedError:
+    except DaemonRefusedError as refusal:
+        sys.stdout.write(f"{refusal}\n")
         daemon.forget()
         daemon.start()
         return Death(count, count)
@@ -111,12 +113,12 @@ def die_and_rise(daemon: Daemon, mint: Mint, way: Way) -> Death:
         return Death(count, len(mailer.missing(load.acknowledged)))
 
 
-def die_again_and_again(daemon: Daemon, way: Way, rounds: int, figure: Callable[[str], None]) -> list[Death]:
+def die_again_and_again(daemon: Daemon, way: Way, rounds: int, what: str, figure: Callable[[str], None]) -> list[Death]:
     """Run the rounds on one store, and tell what was seen."""
     mint = Mint(daemon)
     deaths = [die_and_rise(daemon, mint, way) for _ in range(rounds)]
     acknowledged, missing = sum(death.acknowledged for death in deaths), sum(death.missing for death in deaths)
-    figure(f"{way.name}: {rounds} rounds, {acknowledged} acknowledged, {missing} missing in {losing(deaths)} rounds")
+    figure(f"{what}: {rounds} rounds, {acknowledged} acknowledged, {missing} missing in {losing(deaths)} rounds")
     return deaths
 
 
@@ -134,7 +136,7 @@ def integrity(database: Path) -> str:
 def test_nothing_acknowledged_is_lost(way: Way, rounds: Callable[[int, int], int], figure: Callable[[str], None]) -> None:
     """Under 16 clients the daemon dies again and again; it starts again, knows every acknowledged bounce, and its file is sound."""
     with alive(database=way.database) as daemon:
-        assert losing(die_again_and_again(daemon, way, rounds(10, 200), figure)) == 0
+        assert losing(die_again_and_again(daemon, way, rounds(10, 200), way.name, figure)) == 0
         assert daemon.stop() == 0
         assert integrity(daemon.database) == "ok"
 
@@ -142,5 +144,5 @@ def test_nothing_acknowledged_is_lost(way: Way, rounds: Callable[[int, int], int
 def test_the_fault_of_this_way_is_found_out(way: Way, rounds: Callable[[int, int], int], figure: Callable[[str], None]) -> None:
     """Control: a daemon that answers before COMMIT, or commits without a sync, loses bounces in nearly every round."""
     with alive("tests.system.faulty", way.finds_out, database=way.database) as daemon:
-        deaths = die_again_and_again(daemon, way, rounds(10, 50), figure)
+        deaths = die_again_and_again(daemon, way, rounds(5, 50), f"{way.name}, {way.finds_out}", figure)
         assert losing(deaths) >= 0.9 * len(deaths)

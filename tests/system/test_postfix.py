@@ -4,8 +4,10 @@ Everything is real but the Internet: the server that refuses is ours. Each story
 and by LMTP.
 """
 
+import shutil
 import smtplib
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -35,12 +37,16 @@ class Town:
         """Return what both logged."""
         return f"--- Postfix\n{self.postfix.log()}\n--- bounced\n{self.daemon.log()}"
 
-    def mail(self, recipient: str) -> str:
-        """Send a mail with a signed envelope sender past every check, and wait until it and its bounce are at their end."""
-        return_path = self.daemon.tell("sign", recipient)
+    def mail(self, recipient: str, return_path: str) -> None:
+        """Send a mail past every check, and wait until it and its bounce are at their end."""
         self.postfix.send("open", return_path, recipient)
         until(self.postfix.drained, f"the mail to {recipient} to come to its end", shown=self.log)
-        return return_path
+
+    def mails(self, recipient: str, times: int) -> Iterator[int]:
+        """Send several mails, signed a minute apart, and count them."""
+        for number in range(1, times + 1):
+            self.mail(recipient, self.daemon.sign(recipient, int(time.time()) - 3600 + 60 * number))
+            yield number
 
     def suppressed(self, recipient: str) -> bool:
         """Ask as a shell script does."""
@@ -90,6 +96,35 @@ def town(request: pytest.FixtureRequest, as_root: None, place: Path, need_postfi
         sys.stdout.write(built.log())
 
 
+@pytest.fixture(scope="module")
+def walled_town(place: Path, need_postfix: None) -> Iterator[Town]:
+    """A Postfix as Debian runs it, its services in a chroot, with every way in that there is, and one that there is not."""
+    home = place / "chroot"
+    home.mkdir(mode=0o755)
+    inside = home / "queue" / "bounced" / "policy.sock"
+    daemon = Daemon(home, socket_group="postfix", doors={"policy": inside})
+    postfix = Postfix(
+        home,
+        doors={
+            "outside": {"smtpd_recipient_restrictions": MAP.format(daemon.door("socketmap"))},
+            "proxied": {"smtpd_recipient_restrictions": MAP.replace("socketmap:", "proxy:socketmap:").format(daemon.door("socketmap"))},
+            "inside": {"smtpd_recipient_restrictions": FAIL_OPEN.format("bounced/policy.sock")},
+        },
+        settings={"proxy_read_maps": f"proxy:socketmap:unix:{daemon.door('socketmap')}:access"},
+        chroot=True,
+    )
+    inside.parent.mkdir(mode=0o750)
+    shutil.chown(inside.parent, group="postfix")
+    try:
+        daemon.start()
+        postfix.start()
+        yield Town(postfix, daemon, Refuser(), "none")
+    finally:
+        postfix.stop()
+        daemon.kill()
+        sys.stdout.write(postfix.log() + daemon.log())
+
+
 @pytest.fixture
 def name(town: Town) -> Callable[[str], str]:
     """Make recipients whom no other story uses; how the remote server treats them is told by how the name begins."""
@@ -106,8 +141,8 @@ def test_a_dead_address_is_refused_by_the_same_postfix_that_mailed_it(town: Town
     assert not town.suppressed(dead)
     assert town.refusal(door, dead) == ""
 
-    town.mail(dead)
-    town.mail(live)
+    town.mail(dead, town.daemon.tell("sign", dead))
+    town.mail(live, town.daemon.tell("sign", live))
 
     assert town.suppressed(dead)
     assert "User unknown in virtual mailbox table" in town.daemon.tell("why", dead)
@@ -127,12 +162,9 @@ def test_a_dead_address_is_refused_by_the_same_postfix_that_mailed_it(town: Town
 def test_the_fifth_full_mailbox_in_a_row_blocks_and_not_the_fourth(town: Town, name: Callable[[str], str]) -> None:
     """Mail goes on while a mailbox is full, and stops at the fifth mail that comes back."""
     full = name("full")
-    for mails in (1, 2, 3, 4):
-        town.mail(full)
-        assert not town.suppressed(full), f"blocked after {mails}"
-        assert town.refusal("policy", full) == ""
-    town.mail(full)
-    assert town.suppressed(full)
+    for number in town.mails(full, 5):
+        assert town.suppressed(full) == (number == 5), f"after {number} mails"
+        assert (town.refusal("policy", full) == "") == (number < 5)
     assert "(soft, mailbox-full" in town.refusal("policy", full)
     assert "(soft, mailbox-full" in town.refusal("socketmap", full)
 
@@ -140,8 +172,8 @@ def test_the_fifth_full_mailbox_in_a_row_blocks_and_not_the_fourth(town: Town, n
 def test_a_spam_refusal_never_blocks_the_recipient(town: Town, name: Callable[[str], str]) -> None:
     """Twenty mails refused as spam say nothing against the recipient, and everything about them is kept."""
     spam = name("spam")
-    for _ in range(20):
-        town.mail(spam)
+    for number in town.mails(spam, 20):
+        assert town.refusal("policy", spam) == "", f"after {number} mails"
     assert not town.suppressed(spam)
     assert town.refusal("policy", spam) == town.refusal("socketmap", spam) == ""
     assert town.daemon.tell("why", spam).count("Message rejected as spam") >= 20
@@ -150,7 +182,7 @@ def test_a_spam_refusal_never_blocks_the_recipient(town: Town, name: Callable[[s
 def test_with_the_daemon_down_each_door_does_what_its_recipe_promises(town: Town, name: Callable[[str], str]) -> None:
     """The policy recipe with default_action lets mail pass; a socketmap has no such word, and defers: neither loses a mail."""
     dead = name("dead")
-    town.mail(dead)
+    town.mail(dead, town.daemon.tell("sign", dead))
     assert town.refusal("policy", dead).startswith("550")
     town.daemon.stop()
     try:
@@ -173,6 +205,18 @@ def test_a_bounce_waits_in_the_senders_queue_while_the_daemon_is_down(town: Town
         until(lambda: any(mail["queue_name"] == "deferred" for mail in town.postfix.queue()), "the bounce to be deferred", shown=town.log)
     finally:
         town.daemon.start()
-    town.postfix.flush()
     until(town.postfix.drained, "the deferred bounce to be taken", shown=town.log)
     assert town.suppressed(dead)
+
+
+@pytest.mark.parametrize("door", ["proxied", "inside"])
+def test_a_postfix_in_its_chroot_reaches_the_daemon_by_the_two_ways_in(walled_town: Town, door: str) -> None:
+    """Debian's smtpd sees only the queue directory: a proxied map and a socket below that directory work."""
+    walled_town.daemon.tell("block", "dead@receiver.example", "--reason", "a test")
+    assert walled_town.refusal(door, "dead@receiver.example").startswith("550 5.7.1 ")
+    assert walled_town.refusal(door, "live@receiver.example") == ""
+
+
+def test_a_postfix_in_its_chroot_defers_when_it_cannot_reach_the_daemon(walled_town: Town) -> None:
+    """An absolute path without proxy: is not there inside the chroot; Postfix says 451, and never that the address is clear."""
+    assert walled_town.refusal("outside", "live@receiver.example").startswith("451 4.3.")

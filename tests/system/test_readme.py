@@ -1,0 +1,154 @@
+"""What the README says is what happens: its own lines are executed, on a clean clone.
+
+For: the two commands of the first screen and the block for a second terminal. Never: lines of ours in their place.
+"""
+
+import fcntl
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import textwrap
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import lacking
+from tests.system.daemon import DOMAIN, PROJECT, Daemon
+from tests.system.postfix import Postfix
+from tests.system.refuser import Refuser
+from tests.system.waiting import until
+
+README = (PROJECT / "README.md").read_text()
+_INSTALLING = 300.0
+"""Seconds for pip, which may have to fetch everything."""
+
+
+def block(marked: str, containing: str = "") -> str:
+    """Return the README's fenced block that is marked so, and holds these words."""
+    # Fences open and close by turns: the even pieces are prose.
+    fenced = re.split(r"^ *```", README, flags=re.MULTILINE)[1::2]
+    found = [text for mark, _, text in (one.partition("\n") for one in fenced) if mark == marked and containing in text]
+    assert len(found) == 1, f"{len(found)} blocks ```{marked} with {containing!r}"
+    return found[0]
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """A clean clone of what is committed."""
+    if not (PROJECT / ".git").exists():
+        lacking("a git checkout")
+    subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", str(PROJECT), str(tmp_path / "bounced")], check=True, capture_output=True)
+    return tmp_path / "bounced"
+
+
+@pytest.fixture
+def the_port() -> Iterator[None]:
+    """The README's port, for one run of these tests at a time on this machine."""
+    with (Path(tempfile.gettempdir()) / "bounced-test-port-2525.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", 2525)) == 0:
+                lacking("port 2525 of 127.0.0.1 to be free")
+        yield
+
+
+@pytest.fixture
+def running(clone: Path, the_port: None) -> Iterator[Path]:
+    """The clone with `make run` going; gives where its output goes."""
+    first = block("sh", "make run").splitlines()[0].split("#")[0].strip()
+    output = clone.parent / "output"
+    # An operator's shell knows nothing of the environment that this test runs in.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("VIRTUAL_ENV", "PYTHON", "MAKE", "BOUNCED"))}
+    environment["PATH"] = os.pathsep.join(part for part in os.environ["PATH"].split(os.pathsep) if not part.startswith(str(PROJECT)))
+    with output.open("wb") as log:
+        shell = subprocess.Popen(
+            ["sh", "-c", first], cwd=clone, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        until(lambda: _is_up(shell, output), "`make run` to serve", _INSTALLING, output.read_text)
+        yield output
+    finally:
+        _end(shell)
+
+
+def main_cf() -> dict[str, str]:
+    """Return the parameters of the README's block for Postfix' main.cf; a line that begins with a blank goes on (postconf(5))."""
+    lines = re.sub(r"\n +", " ", textwrap.dedent(block("", "relay_domains"))).splitlines()
+    return {name.strip(): value.strip() for name, _, value in (line.partition("=") for line in lines)}
+
+
+def _is_up(shell: subprocess.Popen[bytes], output: Path) -> bool:
+    assert shell.poll() is None, f"`make run` ended:\n{output.read_text()}"
+    return "Stop with Ctrl-C" in output.read_text()
+
+
+def _end(shell: subprocess.Popen[bytes]) -> None:
+    if shell.poll() is None:
+        os.killpg(shell.pid, signal.SIGINT)  # Ctrl-C goes to the whole foreground group
+    try:
+        shell.wait(20)
+    except subprocess.TimeoutExpired:
+        os.killpg(shell.pid, signal.SIGKILL)
+        shell.wait()
+        raise
+
+
+def test_make_run_and_the_second_terminal(clone: Path, running: Path) -> None:
+    """From a clean clone to a bounce that blocks, an explanation and a release, by the README's lines alone."""
+    second = subprocess.run(["sh", "-c", block("sh try")], cwd=clone, capture_output=True, text=True, timeout=60, check=False)
+    told = second.stdout
+    assert second.returncode == 0, told + second.stderr + running.read_text()
+    steps = ["suppressed: ", "exit code 1: suppressed", "blocked everywhere", "5.1.1", "released: joe@example.org", "exit code 0: clear"]
+    places = [told.find(step) for step in steps]
+    assert -1 not in places, f"{steps[places.index(-1)]!r} is missing in\n{told}{second.stderr}"
+    assert places == sorted(places), told
+
+
+def test_ctrl_c_ends_what_make_run_began_and_leaves_the_clone_clean(clone: Path, running: Path) -> None:
+    """The daemon goes with its terminal, in order, and everything that it made is below ./var and .venv, which git ignores."""
+    status = subprocess.run(["git", "status", "--porcelain"], cwd=clone, capture_output=True, text=True, check=True)
+    assert status.stdout == ""
+    assert {path.name for path in clone.iterdir()} - {path.name for path in PROJECT.iterdir()} <= {"var", ".venv"}
+
+
+def test_the_readmes_configuration_is_one_that_serves_beside_postfix(tmp_path: Path) -> None:
+    """The block for "five minutes to Postfix" leaves port 25 to Postfix, and offers the sockets that its main.cf block names."""
+    config = tmp_path / "bounced.toml"
+    config.write_text(block("toml"))
+    show = [sys.executable, "-m", "bounced", "-C", str(config), "config", "show"]
+    settings = tomllib.loads(subprocess.run(show, cwd=PROJECT, capture_output=True, text=True, check=True).stdout)
+    postfix = main_cf()
+    assert settings["smtp"]["listen"] == []
+    assert f"lmtp:unix:{settings['lmtp']['socket']} " in postfix["transport_maps"]
+    assert f"unix:{settings['query']['policy']}," in postfix["smtpd_recipient_restrictions"]
+    assert postfix["relay_domains"] == settings["return_path"]["domains"][0]
+
+
+def test_the_readmes_main_cf_makes_a_real_postfix_refuse_the_dead(place: Path, need_postfix: None) -> None:
+    """With the README's lines in main.cf, and only paths and domain moved, Postfix hands its bounce over and refuses the next mail."""
+    daemon, remote = Daemon(place, socket_group="postfix"), Refuser()
+    settings = {
+        name: re.sub(r"/run/bounced/(\w+)\.sock", lambda found: str(daemon.door(found[1])), value).replace("bounces.example.net", DOMAIN)
+        for name, value in main_cf().items()
+    }
+    host, port = remote.address
+    postfix = Postfix(place, doors={"smtp": {}}, settings={**settings, "default_transport": f"smtp:[{host}]:{port}"})
+    try:
+        remote.start()
+        daemon.start()
+        postfix.start()
+        postfix.send("smtp", daemon.tell("sign", "dead@receiver.example"), "dead@receiver.example")
+        until(postfix.drained, "the bounce to be handed over", shown=postfix.log)
+        assert postfix.rcpt("smtp", "dead@receiver.example")[0] == 550
+        assert postfix.rcpt("smtp", "live@receiver.example")[0] == 250
+    finally:
+        postfix.stop()
+        daemon.kill()
+        remote.stop()
+        sys.stdout.write(postfix.log() + daemon.log())
