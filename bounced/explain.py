@@ -38,7 +38,11 @@ class Explanation:
 
 def explain(content: bytes, rules: RuleSet) -> Explanation:
     """Read and judge one mail. Total."""
-    report = read(content)
+    return explain_report(read(content), rules)
+
+
+def explain_report(report: Report, rules: RuleSet) -> Explanation:
+    """Judge what a reader found. Total."""
     match report:
         case DeliveryReport():
             recipients = tuple(_recipient(status, report.reporting_mta, rules) for status in report.recipients)

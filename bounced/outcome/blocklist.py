@@ -11,9 +11,10 @@ from bounced.outcome.phrases import Found
 from bounced.outcome.ruleset import RuleSet
 
 _MAX_URL = 300
+_FEWEST_COLONS = 6
 _URL = re.compile(r"https?://[^\s<>\"'\x00-\x20\x7f]{4,}", re.IGNORECASE)
 _IPV4 = re.compile(r"(?<![\w.])(?:\d{1,3}\.){3}\d{1,3}(?![\w]|\.\d)")
-_IPV6 = re.compile(r"(?<![\w:])(?:[0-9a-f]{1,4}:){2,7}(?::?[0-9a-f]{1,4}){0,6}(?![\w:])", re.IGNORECASE)
+_IPV6 = re.compile(r"(?<![\w:])(?:[0-9a-f]{1,4}:){1,7}(?::|[0-9a-f]{1,4})(?::?[0-9a-f]{1,4}){0,6}(?![\w:])", re.IGNORECASE)
 # "blocked using zen.spamhaus.org", "listed by bl.example", "on the b.example.net blacklist": lists that no row knows are named by the text.
 _NAMED = re.compile(
     r"(?:blocked (?:using|by)|listed (?:at|by|in|on)|blacklisted (?:at|by|in|on)|found (?:in|on)|rejected by|rbl:?)\s+(?:the\s+)?"
@@ -29,35 +30,31 @@ _OUR_DOMAIN = re.compile(
 
 def blocker_of(text: str, found: Iterable[Found], providers: Collection[str], rules: RuleSet) -> Blocker | None:
     """Name who refuses: a list whose mark stands in `text`, a list that it names, else the provider. None if nobody is named."""
-    known = [
-        rules.blocklist_marks[one.phrase] for one in sorted(found, key=lambda one: -len(one.phrase)) if one.phrase in rules.blocklist_marks
-    ]
-    named = _NAMED.search(text)
+    known = [one.phrase for one in found if one.phrase in rules.blocklist_marks]
+    named = None if known else _NAMED.search(text)
+    if not (known or named or providers):
+        return None
     url = _url(text)
-    ours = _ours(text)
     if known:
-        return Blocker(name=known[0].name, ours=ours, delisting=url or known[0].delisting)
-    if named:
-        return Blocker(name=named[1].lower(), ours=ours, delisting=url)
-    if providers:
-        return Blocker(name=min(providers), ours=ours, delisting=url)
-    return None
+        row = rules.blocklist_marks[max(known, key=lambda mark: (len(mark), mark))]
+        return Blocker(name=row.name, ours=_ours(text), delisting=url or row.delisting)
+    return Blocker(name=named[1].lower() if named else min(providers), ours=_ours(text), delisting=url)
 
 
 def _url(text: str) -> str | None:
-    found = _URL.search(text)
+    found = _URL.search(text) if "://" in text else None
     return found[0][:_MAX_URL].rstrip(".,;:)]}!?") if found else None
 
 
 def _ours(text: str) -> str | None:
-    """Find the address or domain of ours that is complained about: an address that is public, else the first one, else a domain."""
-    bare = _URL.sub(" ", text)
-    for candidate in (*_IPV4.findall(bare), *_IPV4.findall(text)):
+    """Find what of ours is complained about: an IP address, first outside URLs, then inside; else a domain that is called ours."""
+    bare = _URL.sub(" ", text) if "://" in text else text
+    for candidate in (*_IPV4.findall(bare), *(_IPV4.findall(text) if bare is not text else ())):
         if _is_ipv4(candidate):
             return str(candidate)
-    six = _IPV6.search(bare)
-    if six and ":" in six[0].strip(":"):
-        return six[0]
+    six = _IPV6.search(bare) if "::" in bare or bare.count(":") > _FEWEST_COLONS else None
+    if six:
+        return six[0].lower()
     domain = _OUR_DOMAIN.search(bare)
     return domain[1].lower() if domain else None
 

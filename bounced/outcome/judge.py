@@ -280,7 +280,5 @@ def _heard(hits: list[Hit]) -> list[Hit]:
         if span in strong:
             reached_strong = max(reached_strong, end)
     return [
-        hit
-        for hit in hits
-        if hit.found is None or (hit.found.start, -hit.found.end) not in (inside if hit.rule.weak else inside_strong)
+        hit for hit in hits if hit.found is None or (hit.found.start, -hit.found.end) not in (inside if hit.rule.weak else inside_strong)
     ]

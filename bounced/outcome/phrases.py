@@ -1,7 +1,7 @@
 """Which of many phrases a text contains, without asking each of them.
 
 For: the vocabulary of the rules. Never: regular expressions from data (one careless row stops the loop for seconds).
-A phrase is found through its rarest word. `*` in a phrase stands for up to GAP characters: `user * unknown`.
+A phrase is found through its rarest word. `*` in a phrase stands for up to GAP characters of one sentence, or for none: `user * unknown`.
 """
 
 import re

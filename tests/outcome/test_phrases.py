@@ -1,0 +1,120 @@
+"""Folding and finding: what counts as the same words, and where a phrase ends."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bounced.outcome.fold import MAX_TEXT, fold, fold_phrase, words
+from bounced.outcome.phrases import GAP, Found, PhraseIndex, usable
+from bounced.outcome.similarity import similarity_key
+
+
+def found(text: str, *phrases: str, names: tuple[str, ...] = ()) -> set[str]:
+    """Search `text` for phrases."""
+    index = PhraseIndex.build(map(fold_phrase, phrases), names=map(fold_phrase, names))
+    return {one.phrase for one in index.search(fold(text))}
+
+
+@pytest.mark.parametrize(
+    ("text", "folded"),
+    [
+        ("User  UNKNOWN\r\n\there", "user unknown here"),
+        ("Boîte pleine", "boite pleine"),
+        ("wasn’t “here”", 'wasn\'t "here"'),
+        ("<joe.bloggs+x@example.net>: gone", "<@example.net>: gone"),
+        ("550-5.7.26 Unauthenticated\n550 5.7.26 email", "unauthenticated email"),
+        ("550-the lines", "the lines"),
+        ("554-30 mails", "554-30 mails"),
+        ("192.0.2.550 1550", "192.0.2.550 1550"),
+        ("ＦＵＬＬ　ｗｉｄｔｈ", "full width"),
+        ("STRASSE Straße", "strasse strasse"),
+    ],
+)
+def test_fold(text: str, folded: str) -> None:
+    """Case, blanks, accents, widths, addresses and repeated reply codes make no difference."""
+    assert fold(text) == folded
+
+
+def test_fold_is_bounded() -> None:
+    """No more than MAX_TEXT characters are looked at."""
+    assert fold("x" * MAX_TEXT + " user unknown") == "x" * MAX_TEXT
+
+
+def test_words_of_scripts_without_blanks() -> None:
+    """Japanese and Korean give pairs of neighbours, so a phrase is found inside a sentence without blanks."""
+    assert words("宛先不明 smtp") == {"宛先", "先不", "不明", "smtp"}
+    assert found("550このメールは宛先不明です", "宛先不明") == {"宛先不明"}
+    assert found("사용자입니다", "사용자") == {fold_phrase("사용자")}
+
+
+@pytest.mark.parametrize(
+    ("text", "phrase", "stands"),
+    [
+        ("no such user here", "such user", True),
+        ("no such users here", "such user", False),
+        ("xsuch user", "such user", False),
+        ("such users, such user", "such user", True),
+        ("user joe unknown", "user * unknown", True),
+        ("user unknown", "user * unknown", True),
+        (f"user {'x' * GAP} unknown", "user * unknown", False),
+        ("user joe. it is unknown", "user * unknown", False),
+        ("user one. user two unknown", "user * unknown", True),
+        ("unknown user", "user * unknown", False),
+        ("a b", "a * b * c", False),
+        ("a x b y c", "a * b * c", True),
+        ("mail is spam", "spam", True),
+        ("antispam.example.net", "spam", False),
+        ("spam.example.net", "spam", False),
+        ("x-spam-flag", "spam", False),
+        ("see https://example.net/spam", "spam", False),
+        ("spam.example.net says spam.", "spam", True),
+        ("ящик переполнен", "переполнен", True),
+    ],
+)
+def test_where_a_phrase_stands(text: str, phrase: str, stands: bool) -> None:
+    """A phrase stands between word ends; `*` spans a name, not a sentence; single words are not looked for in names and URLs."""
+    assert (found(text, phrase) == {phrase}) is stands
+
+
+def test_hostile_repetition_is_given_up() -> None:
+    """The beginning of a gapped phrase, or a word in names, repeated for ever, is tried a few times only."""
+    assert found("user. " * 50 + "user x unknown", "user * unknown") == set()
+    assert found("spam.x " * 50 + "spam", "spam") == set()
+
+
+def test_names_are_found_everywhere() -> None:
+    """Names of lists and providers are found inside host names and URLs."""
+    assert found("see http://www.spamhaus.org/x", "other", names=("spamhaus",)) == {"spamhaus"}
+
+
+def test_usable() -> None:
+    """A phrase needs a word, and words on both sides of each gap."""
+    assert usable("user * unknown")
+    assert not any(map(usable, ["", "!!", "* unknown", "user *", "a * * b"]))
+
+
+@given(st.text(max_size=200), st.lists(st.text(min_size=1, max_size=12).filter(usable), max_size=6))
+def test_index_agrees_with_plain_search(text: str, phrases: list[str]) -> None:
+    """What the index finds stands in the text; what stands between blanks is found."""
+    folded = fold(text)
+    plain = [fold_phrase(phrase) for phrase in phrases if "*" not in phrase]
+    for one in PhraseIndex.build(plain).search(folded):
+        assert isinstance(one, Found)
+        assert folded[one.start : one.end] == one.phrase
+    for phrase in plain:
+        assert phrase in {one.phrase for one in PhraseIndex.build([phrase]).search(f"x {phrase} x")}
+
+
+def test_similar_texts_share_a_key() -> None:
+    """Names of people, hosts, times and messages make no difference; the words do."""
+    first = similarity_key("550 5.9.9 <joe@example.net>: Frobnicated by mx1.example.net [192.0.2.1] at 12:00 (qid ABC123)")
+    second = similarity_key("554 <jane@example.org>: frobnicated by mail.example.org [198.51.100.7] at 09:31 (qid 9F31)")
+    assert first == second == "frobnicated by at qid"
+    assert similarity_key("550 Transmogrified") == "transmogrified"
+    assert similarity_key("550 192.0.2.1") == ""
+
+
+@given(st.text(max_size=6000))
+def test_similarity_is_total_and_bounded(text: str) -> None:
+    """Every text has a key of at most 200 characters."""
+    assert len(similarity_key(text)) <= 200
