@@ -139,8 +139,8 @@ def test_the_readmes_main_cf_makes_a_real_postfix_refuse_the_dead(place: Path, n
     }
     host, port = remote.address
     postfix = Postfix(place, doors={"smtp": {}}, settings={**settings, "default_transport": f"smtp:[{host}]:{port}"})
+    remote.start()
     try:
-        remote.start()
         daemon.start()
         postfix.start()
         postfix.send("smtp", daemon.tell("sign", "dead@receiver.example"), "dead@receiver.example")
