@@ -14,6 +14,7 @@ import fcntl
 import socket
 import sys
 import termios
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable
 from enum import Enum, auto
 from functools import partial
@@ -43,6 +44,9 @@ _SMALL_MESSAGE = 128 * 1024
 
 _HANDSHAKE = 30.0
 """Seconds for a TLS handshake."""
+
+_TLS_BUFFER = 16 * 1024
+"""Octets that asyncio takes for each TLS connection, before the first is read: one record (RFC 8446 section 5.1), not 256 KiB."""
 
 _LINGER = 10.0
 """Seconds that a client has to read our last words."""
@@ -78,6 +82,8 @@ class SmtpDoor:
             tls=settings.tls is not None,
         )
         session = partial(_Session, self._sessions, terms)
+        if settings.tls is not None:
+            SSLProtocol.max_size = _TLS_BUFFER
         if sock.family == socket.AF_UNIX:
             options: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
             server = await loop.create_unix_server(session, sock=sock, backlog=_BACKLOG, **options)
