@@ -1,6 +1,7 @@
 """One line asks, the answer ends with the connection: for Exim's ${readsocket}, and for every language that can open a socket.
 
-For: `check ADDRESS` and `sign ADDRESS`, with a stream of mail after an underscore (`check_news ADDRESS`). Never: sockets, a look-up, or a decision.
+For: `check ADDRESS` and `sign ADDRESS`, with a stream of mail after an underscore where it is not the default one (`check_news ADDRESS`).
+Never: sockets, a look-up, or a decision.
 
 The answer is one line without its end, since Exim would keep a newline and write it into the SMTP command that it makes of a signed
 return path. Its first word is what a recipe can match: `suppressed REASON`, `clear` or `trouble REASON`; a signed return path stands alone.
