@@ -6,7 +6,7 @@ For: complaints about our mail, sparse and redacted ones too. Never: aggregate r
 import re
 
 from bounced.report import FeedbackReport, Returned, fields
-from bounced.report.mime import Message, Part, scan_within, to_text
+from bounced.report.mime import Message, Part, inner_headers, to_text
 from bounced.report.returned import TYPES as RETURNED_TYPES
 from bounced.report.returned import of_part, returned
 
@@ -91,7 +91,7 @@ def _hotmail(message: Message) -> FeedbackReport | None:
     part = message.first(*RETURNED_TYPES)
     if not found or part is None:
         return None
-    inner = scan_within(part).headers
+    inner = inner_headers(part)
     named = [inner.get(name) for name in (b"x-hmxmroriginalrecipient", b"x-rcpt-to", b"x-original-to") if name in inner]
     came_back = of_part(part)
     return FeedbackReport(
