@@ -4,6 +4,7 @@ For: the machine-readable part, and the words of the readable one where the form
 """
 
 import re
+from dataclasses import replace
 
 from bounced.report import Action, DeliveryReport, RecipientStatus, Returned, fields, prose
 from bounced.report.mime import Message, Part, to_text
@@ -102,7 +103,14 @@ def _statuses(message: Message, part: Part, groups: list[Fields], came_back: Ret
     if any(_says_too_little(status) for status in statuses):
         note = prose.note(message, before=part)
         statuses = prose.enrich(statuses, note, came_back)
-    return tuple(status for status in statuses if status.address)
+    named = (status if status.address else _with_bare_name(status, group) for status, group in zip(statuses, groups, strict=True))
+    return tuple(status for status in named if status.address)
+
+
+def _with_bare_name(status: RecipientStatus, group: Fields) -> RecipientStatus:
+    """Keep a local name without domain (X.400 and LAN gateways write it): it says at least that somebody failed."""
+    name = fields.clean(fields.without_type(group.get("final-recipient", "")), 255).strip("<>")
+    return replace(status, final_recipient=name) if name and " " not in name else status
 
 
 def _says_too_little(status: RecipientStatus) -> bool:

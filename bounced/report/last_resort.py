@@ -77,7 +77,12 @@ _DAEMON = re.compile(r"mailer[-_. ]?daemon|post[-_.]?master@|mail delivery (?:su
 
 def sent_by_daemon(letter: Letter) -> bool:
     """Whether the sender can be nothing but a mail system: its bounces may call themselves auto-replied."""
-    return b"x-failed-recipients" in letter.message.headers or bool(_DAEMON.search(letter.sender))
+    return b"x-failed-recipients" in letter.message.headers or is_daemon(letter.sender)
+
+
+def is_daemon(sender: str) -> bool:
+    """Whether a From names a mail system's own mailbox."""
+    return bool(_DAEMON.search(sender))
 
 
 def by_machine(letter: Letter) -> bool:

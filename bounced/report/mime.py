@@ -150,6 +150,11 @@ def scan(content: bytes) -> Message:
     return _scan(buffer, 0, len(buffer), 0, len(content) > SCAN_LIMIT)
 
 
+def inner_message(part: Part) -> Message:
+    """Scan the message that a part of type message/rfc822 holds; its levels count on from the part's."""
+    return _scan(part.buffer, part.start, part.end, part.level + 1, over_limit=False)
+
+
 def inner_headers(part: Part) -> Headers:
     """Return the header block of the message that a part of type message/rfc822 or its like holds, encoded or not."""
     buffer, start, end = part.buffer, part.start, part.end
