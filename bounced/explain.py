@@ -157,7 +157,7 @@ def _lines(recipient: Recipient) -> Iterator[str]:
 
 def _because(outcome: Outcome, hits: tuple[Hit, ...]) -> str:
     if hits:
-        softened = ", and a temporary code softens it" if hits[0].rule.disposition != outcome.disposition else ""
+        softened = "; softened by a temporary code or a sign of doubt" if hits[0].rule.disposition != outcome.disposition else ""
         return f"rule {outcome.rule} ({hits[0].rule.file}) found {_shown(outcome.evidence)!r}{softened}"
     if outcome.rule == UNMATCHED:
         return "no rule knows these words"

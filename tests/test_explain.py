@@ -92,7 +92,7 @@ def test_text_tells_rule_words_and_what_was_not_heard() -> None:
 def test_text_tells_softening_and_delay() -> None:
     """It is said when a temporary code softens a row, and when a delay counts for nothing."""
     status = RecipientStatus(action=Action.FAILED, final_recipient="joe@example.net", status=StatusCode(4, 1, 1), diagnostic="user unknown")
-    assert "and a temporary code softens it" in as_text(explain_report(report(status), RULES))
+    assert "softened by a temporary code" in as_text(explain_report(report(status), RULES))
     assert "a delay counts for nothing" in as_text(explain_report(report(failed("mailbox full", action=Action.DELAYED)), RULES))
 
 

@@ -15,6 +15,7 @@ from bounced.status import Reply, StatusCode
 from tests.outcome.cases import RULES, judged, recipient, weighed
 
 FIELD = tomllib.loads((Path(__file__).parent / "field.toml").read_text("utf-8"))
+NEVER_HARD = tomllib.loads((Path(__file__).parent / "never_hard.toml").read_text("utf-8"))["texts"]
 
 
 @pytest.mark.parametrize(("meaning", "text"), [(meaning, text) for meaning, row in FIELD.items() for text in row["texts"]])
@@ -29,6 +30,12 @@ def test_wrapping_and_case_do_not_matter(meaning: str, text: str) -> None:
     code, _, words = text.partition(" ")
     assert " ".join(judged(f"{code} {words.upper()}")) == meaning
     assert " ".join(judged(f"{code} " + words.replace(" ", "\n\t "))) == meaning
+
+
+@pytest.mark.parametrize("text", NEVER_HARD)
+def test_deadly_words_about_others_are_not_hard(text: str) -> None:
+    """A login, a HELO, a sender, a probe that failed: the words are deadly, the recipient is not meant."""
+    assert judged(text)[0] != "hard"
 
 
 def test_words_go_before_codes() -> None:
@@ -57,6 +64,20 @@ def test_derived_status_yields_to_a_frame() -> None:
     assert judged("550 5.1.1 Rejected", status="5.1.1") == ("hard", "no-such-user")
     assert judged("552 mailbox not found", status="5.2.2") == ("hard", "no-such-user")
     assert judged("input/output error", status="5.2.2") == ("soft", "mailbox-full")
+
+
+def test_doubt_softens_a_death() -> None:
+    """What is said to pass is soft, though the words beside it are deadly; the dialogue with another host far off casts no doubt."""
+    assert judged("550 Mailbox unavailable, try again later") == ("soft", "no-such-user")
+    assert judged("550 user unknown (temporary failure)") == ("soft", "no-such-user")
+    assert judged(f"550 user unknown {'x' * 120} temporary failure") == ("hard", "no-such-user")
+
+
+def test_refusal_doubts_a_mere_code() -> None:
+    """5.1.1 without a word for it, but with words of refusal, is soft; a bare `rejected` may be meant for the address."""
+    assert judged("550 5.1.1 Message rejected") == ("soft", "no-such-user")
+    assert judged("550 5.1.1 <joe@example.net> rejected") == ("hard", "no-such-user")
+    assert judged("550 5.1.1 Message rejected: user unknown") == ("hard", "no-such-user")
 
 
 def test_firm_status_is_heard_beside_words() -> None:
