@@ -83,9 +83,10 @@ def test_text_tells_rule_words_and_what_was_not_heard() -> None:
         "joe@example.net: blocked, blocked-ip",
         "  refusal   Spamhaus, refuses 192.0.2.1, https://check.spamhaus.org/",
         "  told by   mx.example.net",
-        "  not heard no-such-user by rule user-unknown, for 'user unknown'",
+        "  outvoted  no-such-user, rule user-unknown, for 'user unknown'",
     ):
         assert line in text.splitlines()
+    assert "  agreeing  rule " in text
     assert "found 'zen.spamhaus.org'" in text or "found 'blocked using'" in text
 
 

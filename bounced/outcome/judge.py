@@ -59,14 +59,15 @@ class Hit:
     voice: int = 0
 
     @property
-    def rank(self) -> tuple[int, int, int, int, int, bool]:
-        """The higher speaks."""
-        rule = self.rule
-        caution = 2 if _contests(rule) else 1 if rule.disposition is Disposition.HARD and self.found else 0
+    def rank(self) -> tuple[int, int, int, int, int, bool, int, str]:
+        """The higher speaks. Of two that say as much, the later in the text: the reason follows the refusal."""
+        rule, found = self.rule, self.found
+        caution = 2 if _contests(rule) else 1 if rule.disposition is Disposition.HARD and found else 0
         caution -= rule.category is Category.UNDETERMINED
-        narrow = 2 * bool(rule.provider) + bool(rule.statuses and self.found) + bool(rule.replies and self.found)
+        narrow = 2 * bool(rule.provider) + bool(rule.statuses and found) + bool(rule.replies and found)
         mild = rule.disposition is not Disposition.HARD
-        return self.level, caution, narrow, -self.voice, len(self.found.phrase) if self.found else 0, mild
+        length, start = (len(found.phrase), found.start) if found else (0, 0)
+        return self.level, caution, narrow, -self.voice, length, mild, start, rule.id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,5 +1,7 @@
 """Which row speaks: precedence, contradictions, providers, codes, actions; and that judging is total."""
 
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -85,6 +87,23 @@ def test_firm_status_is_heard_beside_words() -> None:
     assert judged("550 5.1.7 Invalid address")[0] == "blocked"
     assert judged("550 5.2.2 user unknown") == ("soft", "mailbox-full")
     assert judged("550 5.7.1 user unknown") == ("hard", "no-such-user")
+
+
+def test_judging_does_not_depend_on_hashes() -> None:
+    """The same text is judged and explained alike in processes with other hash seeds."""
+    script = (
+        "from tests.outcome.cases import weighed\n"
+        "from tests.outcome.test_judge import FIELD\n"
+        "for row in FIELD.values():\n"
+        "    for text in row['texts']:\n"
+        "        print(weighed(text).outcome, [(hit.rule.id, hit.evidence) for hit in weighed(text).hits])\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    told = [
+        subprocess.run([sys.executable, "-c", script], cwd=root, env={"PYTHONHASHSEED": seed}, check=True, capture_output=True).stdout
+        for seed in ("1", "2")
+    ]
+    assert told[0] == told[1] != b""
 
 
 def test_longer_phrase_covers_the_words_inside() -> None:
