@@ -30,7 +30,7 @@ from bounced.outcome.ruleset import RuleSet
 from bounced.policy import Policy
 from bounced.returnpath import KeyRing, ReturnPath
 from bounced.settings import Config
-from bounced.smtp import SmtpDoor, SmtpSettings
+from bounced.smtp.door import SmtpDoor, SmtpSettings
 from bounced.store.sqlite import SqliteStore
 
 _FLUSH_SECONDS = 10.0
