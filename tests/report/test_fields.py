@@ -1,0 +1,103 @@
+"""Field syntax: addresses in their forms, replies in theirs, text made fit to keep."""
+
+import pytest
+
+from bounced.report import Action, fields
+from bounced.status import Reply, StatusCode
+
+
+@pytest.mark.parametrize(
+    ("value", "address"),
+    [
+        ("rfc822; gone@there.example", "gone@there.example"),
+        ("RFC822;<gone@there.example>", "gone@there.example"),
+        ("gone@there.example", "gone@there.example"),
+        ("rfc822; Gone Person <gone@there.example> (moved)", "gone@there.example"),
+        ("rfc822; gone@there.example (unknown user)", "gone@there.example"),
+        ("utf-8; \\x{7528}\\x{6237}@there.example", "用户@there.example"),
+        ("utf-8; 用户@例え.example", "用户@例え.example"),
+        ('rfc822; "a b"@there.example', '"a b"@there.example'),
+        ("rfc822; <@relay.example:gone@there.example>", "gone@there.example"),
+        ("rfc822; gone@[192.0.2.1]", "gone@[192.0.2.1]"),
+        ("rfc822; a..b.@docomo.example", "a..b.@docomo.example"),
+        ("utf-8; \\x{0}\\x{D800}x@there.example", "x@there.example"),
+        ("rfc822; gone", None),
+        ("", None),
+        ("x400; /C=jp/", None),
+        ("<<<<@@@@>>>>", None),
+    ],
+)
+def test_addresses(value: str, address: str | None) -> None:
+    """A recipient field gives the address without type, brackets, names, comments and escapes."""
+    assert fields.address(value) == address
+
+
+@pytest.mark.parametrize(
+    ("text", "reply"),
+    [
+        ("550 5.1.1 User unknown", Reply(550, StatusCode(5, 1, 1), "User unknown")),
+        ("550-5.7.26 No. 550-5.7.26 See the policy 550 5.7.26 of yours", Reply(550, StatusCode(5, 7, 26), "No. See the policy of yours")),
+        ("host mx[192.0.2.1] said: 452 4.2.2 full", Reply(452, StatusCode(4, 2, 2), "full")),
+        ("after RCPT TO: 550 No such user", Reply(550, None, "No such user")),
+        ("smtp; 554 554 5.7.0 Header error", Reply(554, StatusCode(5, 7, 0), "Header error")),
+        ("connect to mx port 587 failed, then 421 try again", Reply(421, None, "try again")),
+        ("user unknown (#5.1.1)", None),
+        ("Could not deliver for the last 432000 seconds", None),
+        ("at 192.0.2.550 and 5.5.5.5", None),
+        ("reason: 550 (#5.1.1) gone", Reply(550, StatusCode(5, 1, 1), "gone")),
+        ("", None),
+    ],
+)  # fmt: skip
+def test_replies(text: str, reply: Reply | None) -> None:
+    """The reply is found wherever it stands; ports, addresses and durations are none."""
+    assert fields.find_reply(text) == reply
+
+
+def test_clean_text() -> None:
+    """Text comes on one line, without control and direction characters, bounded."""
+    assert fields.clean(" a\r\n\tb\x00c\u202ed\ud800 ") == "a bcd"
+    assert len(fields.clean("x" * 10_000)) == fields.DIAGNOSTIC_LIMIT
+
+
+def test_octal_escapes() -> None:
+    """Exim's octal octets are decoded as UTF-8, else as Latin-1; other backslashes stay."""
+    assert fields.unescaped("bo\\303\\256te") == "boîte"
+    assert fields.unescaped("bo\\356te") == "boîte"
+    assert fields.unescaped("C:\\new\\9") == "C:\\new\\9"
+
+
+def test_xtext() -> None:
+    """Each +XX stands for one octet."""
+    assert fields.without_xtext("a+2Bb+3Dc") == "a+b=c"
+
+
+@pytest.mark.parametrize(
+    ("value", "action"),
+    [("failed", Action.FAILED), ("Delayed (will retry)", Action.DELAYED), ("relayed;", Action.RELAYED), ("failure", Action.FAILED), ("", None)],
+)  # fmt: skip
+def test_actions(value: str, action: Action | None) -> None:
+    """The word decides, in any case, whatever follows it."""
+    assert fields.action(value) == action
+
+
+def test_unfolded_lines_continue() -> None:
+    """A line that begins no field of a report belongs to the one before, folded or not, unless every name counts."""
+    block = "Status: 5.1.1\nDiagnostic-Code: smtp; 550 first\n second\n550-Reason: third\nX-More: yes\n"
+    assert dict(fields.pairs(block)) == {
+        "status": "5.1.1",
+        "diagnostic-code": "smtp; 550 first second 550-Reason: third",
+        "x-more": "yes",
+    }
+    assert dict(fields.pairs("Feedback-Type: abuse\nVersion: 1", every=True)) == {"feedback-type": "abuse", "version": "1"}
+    assert list(fields.pairs("")) == []
+
+
+def test_addresses_in_prose() -> None:
+    """Addresses come in order, each once, without the punctuation of the sentence."""
+    assert fields.found_addresses("To a@x.example, (b@y.example). And a@x.example! mailto:c@z.example me@localhost") == [
+        "a@x.example",
+        "b@y.example",
+        "c@z.example",
+    ]
+    assert fields.found_addresses("a@x.example " * 3 + "b@y.example", limit=1) == ["a@x.example"]
+    assert fields.found_addresses("none") == []
