@@ -5,7 +5,7 @@ For: noticing, bounce by bounce, that one provider refuses as unknown whom it kn
 
 A flood alone says nothing: after a large campaign dead addresses come by the thousand. Two things together do. Most of what the provider
 sends back is that established addresses are dead; and there are many times more of these than its other bounces, which tell how much mail
-is going out to it, let expect. A provider's measure, its mean and its worst, is learned from itself for a week before the guard may open.
+is going out to it, let expect. A provider's measure, its mean and its worst, is learned from itself for two weeks before the guard may open.
 
 All that is remembered of a provider is a `Watch`: some twenty whole numbers. Times are Unix seconds, slots their number of ten minutes.
 """
@@ -19,18 +19,18 @@ SLOT = 600
 WINDOW = 3
 """Slots that are looked at together: the one that runs and two before it, twenty to thirty minutes."""
 
-_LEARNING = 7 * 86400 // SLOT
+_LEARNING = 14 * 86400 // SLOT
 _MEMORY = 14 * 86400 / SLOT
 _PEAK_MEMORY = 60 * 86400 / SLOT
 _CALM_SLOTS = 3600 // SLOT
 
 _LEAST = 30
-_MOST = 2
+_MOST = 3
 _ENOUGH = 10
-_FACTOR = 5
+_FACTOR = 6
 _DEVIATIONS = 8
-_OVER_PEAK = 4
-_OVER_WORST = 2
+_OVER_PEAK = 6
+_OVER_WORST = 3
 _PRIOR = 3
 _UNIT = 1000
 
