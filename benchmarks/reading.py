@@ -1,6 +1,6 @@
 """How fast returned mail is read, beside flufl.bounce in the same run (goal F3), and how long the worst inputs take.
 
-For: `python benchmarks/reading.py TOOLS`, TOOLS being the directory of gen_dsn.py, gen_worst.py and bombs.py; JSON lines on standard output.
+For: `python benchmarks/reading.py TOOLS`, TOOLS the directory of gen_dsn.py, gen_worst.py and bombs.py; JSON lines on standard output.
 Never: an assertion about time. All times are CPU time of this process.
 """
 

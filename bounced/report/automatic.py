@@ -29,16 +29,17 @@ _CHALLENGE_SUBJECT = re.compile(
 )
 _AWAY_SUBJECT = re.compile(
     r"^(?:re: ?)?\W{0,2}(?:auto(?:matic|mated|matische|matisk|mática|matica)?[ :-]*(?:reply|response|respon[sd]\w*|antwort\w*|re[:-]"
-    r"|svar|\w*odpowied\w*)|auto-?re(?:ply|sponse)|out of (?:the )?office|ooo\b|vacation|away (?:from|until|notice)|"
-    r"abwesen\w*|automatische? (?:antwort|nachricht)|r[ée]ponse automatique|absen(?:ce|t)|respuesta autom[áa]tica"
+    r"|svar|\w*odpowied\w*)|auto-?re(?:ply|sponse)|out of (?:the )?office|ooo\b|vacation(?::| (?:notice|reply|message|response|auto))"
+    r"|away (?:from|until|notice)|"
+    r"abwesen\w*|automatische? (?:antwort|nachricht)|r[ée]ponse automatique|absen(?:ce|t)(?::| du | de )|respuesta autom[áa]tica"
     r"|fuera de (?:la )?oficina|resposta autom[áa]tica|risposta automatica|fuori (?:ufficio|sede)|"
     r"automatisch antwoord|afwezig|autosvar|frånvaro|fravær|automaattinen vastaus|autoodpowied|автоответ|автоматический ответ|自動(?:応答"
     r"|返信|回覆)|自动(?:回复|答复)|자동 ?(?:응답|회신)|不在)",
     re.IGNORECASE,
 )
 _UNSUBSCRIBE = re.compile(
-    r"^\W{0,3}(?:unsubscribe|remove|signoff|leave|abmelden|d[ée]sabonner|desinscrever|cancelar suscripci[oó]n|отписаться"
-    r"|配信停止)(?:\W.{0,80})?$",
+    r"^\W{0,3}(?:unsubscribe(?:\W.{0,80})?|remove|signoff|leave|abmelden|d[ée]sabonner|desinscrever|cancelar suscripci[oó]n|отписаться"
+    r"|配信停止)\W{0,3}$",
     re.IGNORECASE,
 )
 

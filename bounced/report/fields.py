@@ -17,6 +17,7 @@ _LOCAL = r"""(?<![^\s<>"(),:;@\[\]\\])(?:[^\s<>"(),:;@\[\]\\]{1,128}+|"(?:[^"\\\
 _DOMAIN = r"""(?:[^\s<>"(),:;@\[\]\\!?'=/*|{}]{1,255}+|\[[0-9A-Fa-f.:IPv]{2,60}\])"""
 PLAIN = re.compile(r"[A-Za-z0-9._+=&/~-]{1,64}@[A-Za-z0-9.-]{1,254}[A-Za-z0-9]")
 """What nearly every address is."""
+_USUAL = re.compile(r"[ \t]*(?:[Rr][Ff][Cc]822[ \t]*;[ \t]*)?<?([A-Za-z0-9._+=&/~-]{1,64}@[A-Za-z0-9.-]{1,254}[A-Za-z0-9])>?[ \t]*")
 ADDRESS = re.compile(rf"{_LOCAL}@{_DOMAIN}")
 """An address anywhere in text; `found_addresses` trims what prose leaves on it."""
 
@@ -55,6 +56,7 @@ _CONTINUED = re.compile(r" (?:[245]\d\d[- ])(?:[245]\.\d{1,3}\.\d{1,3}[- ]{1,2})
 _COMMENT = re.compile(r"\([^()]{0,300}\)")
 _TRAILING = ".,;:!?'`*_-"
 _FIELD = re.compile(r"([A-Za-z][A-Za-z0-9-]{1,40})[ \t]*:(.*)", re.DOTALL)
+_FIELDS = re.compile(r"^([A-Za-z][A-Za-z0-9-]{1,40})[ \t]*:[ \t]*(.*(?:\n[ \t].*)*)", re.MULTILINE)
 _ACTIONS = {action.value: action for action in Action} | {
     "failure": Action.FAILED, "fail": Action.FAILED, "undeliverable": Action.FAILED, "hard": Action.FAILED, "bounced": Action.FAILED,
     "delay": Action.DELAYED, "deferred": Action.DELAYED, "success": Action.DELIVERED, "relayed;": Action.RELAYED,
@@ -94,9 +96,10 @@ def without_type(value: str) -> str:
 
 def address(value: str) -> str | None:
     """Read the address in a recipient field: type, brackets, comments, names and RFC 6533 escapes are taken off. None if it holds none."""
+    usual = _USUAL.fullmatch(value)
+    if usual:
+        return usual[1]
     text = without_type(value[:2048])
-    if PLAIN.fullmatch(text):
-        return text
     if "\\x{" in text:
         text = _UNICODE_ESCAPE.sub(_code_point, text)
     opened = text.rfind("<")
@@ -180,6 +183,12 @@ def pairs(block: str, every: bool = False) -> Iterator[tuple[str, str]]:
 
     Only names of RFC 3464 and X- names begin a field, since some systems do not fold what they quote; with `every`, all names do.
     """
+    usual = _FIELDS.findall(block)
+    lines = len(usual) + sum(value.count("\n") for _, value in usual)
+    names = [name.lower() for name, _ in usual]
+    if not every and lines == block.count("\n") + 1 and _KNOWN.issuperset(name for name in names if name[:2] != "x-"):
+        yield from zip(names, (value for _, value in usual), strict=True)
+        return
     name, value = "", ""
     for line in block.rstrip().split("\n"):
         if line[:1] in " \t" or not line:

@@ -16,7 +16,7 @@ from bounced.report.returned import of_headers
 from bounced.report.returned import returned as returned_part
 from bounced.status import StatusCode
 
-NOTE_LIMIT = 128 << 10
+NOTE_LIMIT = 64 << 10
 LINE_LIMIT = 4000
 _LINES_EACH = 60
 _READABLE = ("text/plain", "text/html", "text", "text/enriched", "message/plain")
