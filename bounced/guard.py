@@ -5,7 +5,8 @@ For: noticing, bounce by bounce, that one provider refuses as unknown whom it kn
 
 A flood alone says nothing: after a large campaign dead addresses come by the thousand. Two things together do. Most of what the provider
 sends back is that established addresses are dead; and there are many times more of these than its other bounces, which tell how much mail
-is going out to it, let expect. A provider's measure, its mean and its worst, is learned from itself for two weeks before the guard may open.
+is going out to it, let expect. A provider's measure, its mean and its worst, is learned from itself for two weeks before the guard may
+open.
 
 All that is remembered of a provider is a `Watch`: some twenty whole numbers. Times are Unix seconds, slots their number of ten minutes.
 """
