@@ -88,11 +88,12 @@ class Closed:
 Turn = Opened | Holding | Closed
 
 
-def observe(watch: Watch | None, at: int, *, hard: bool, established: bool, least: int = LEAST) -> tuple[Watch, Turn | None]:
+def observe(watch: Watch | None, at: int, *, hard: bool, established: bool, least: int = 0) -> tuple[Watch, Turn | None]:
     """Take in one bounce or notice from a provider; return what is remembered now and, if it concerns the guard, what follows.
 
     `hard`: it would block its address at once. `established`: the address was known to live. A clock that goes back counts as standing
-    still. For a provider of which nothing is remembered `watch` is None. The guard opens for `least` dead in the window, or more.
+    still. For a provider of which nothing is remembered `watch` is None. The guard may wait for more
+    than LEAST dead.
     """
     before = watch or Watch(since=at // SLOT, slot=at // SLOT)
     rolled = _rolled(before, at // SLOT)
