@@ -21,6 +21,12 @@ _NAMED = re.compile(
     r"(?:dnsbl:?\s*)?((?:[a-z0-9-]{1,63}\.){1,5}[a-z]{2,24})\b",
     re.IGNORECASE,
 )
+# "Connected to 192.0.2.1 but", "host mx.example.org [192.0.2.1] said": addresses of who refuses, put there by who reports.
+_THEIRS = re.compile(
+    r"(?:connect(?:ed|ing|ion)? (?:to|with)|while talking to)\s+(?:[a-z0-9._-]{1,255}\s?)?[\[(]?(?:\d{1,3}\.){3}\d{1,3}\b"
+    r"|[\[(](?:\d{1,3}\.){3}\d{1,3}[\])](?::\d{1,5})?,? ?(?:said|did not like|refused to talk|replied|rejected the)",
+    re.IGNORECASE,
+)
 _OUR_DOMAIN = re.compile(
     r"(?:sending domain|sender domain|domain of sender address|email from|mail from domain|dmarc policy for|from domain|spf records? for)"
     r"[\s:\[(<]+(?:\S{0,64}@)?((?:[a-z0-9_-]{1,63}\.){1,8}[a-z]{2,24})\b",
@@ -48,6 +54,7 @@ def _url(text: str) -> str | None:
 
 def _ours(text: str) -> str | None:
     """Find what of ours is complained about: an IP address, first outside URLs, then inside; else a domain that is called ours."""
+    text = _THEIRS.sub(" ", text)
     bare = _URL.sub(" ", text) if "://" in text else text
     for candidate in (*_IPV4.findall(bare), *(_IPV4.findall(text) if bare is not text else ())):
         if _is_ipv4(candidate):

@@ -23,6 +23,18 @@ from tests.outcome.cases import RULES, weighed
             "https://www.spamcop.net/bl.shtml",
         ),
         ("554 5.7.1 Rejected: 192.0.2.1 listed at bl.example.org", "bl.example.org", "192.0.2.1", None),
+        (
+            "Connected to 192.0.2.80 but sender was rejected. Remote host said: 554 5.7.1 192.0.2.1 is listed at bl.example.org",
+            "bl.example.org",
+            "192.0.2.1",
+            None,
+        ),
+        (
+            "host mx.example.com [192.0.2.80] said: 554 5.7.1 Client host [192.0.2.1] blocked using bl.example.org",
+            "bl.example.org",
+            "192.0.2.1",
+            None,
+        ),
         ("550 5.7.1 blocked using RBL.Example.NET.", "rbl.example.net", None, None),
         (
             "554 Blocked - see https://ipcheck.proofpoint.com/?ip=192.0.2.1",
