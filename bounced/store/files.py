@@ -263,6 +263,8 @@ def _enter(connection: sqlite3.Connection, path: Path) -> None:
     if connection.execute("PRAGMA journal_mode = WAL").fetchone() != ("wal",):
         raise OperatorFault(f"{path} cannot have a write-ahead log", "put it on a local file system")
     migrate(connection)
+    # What a crash left in the log goes into the database now: a daemon that dies young again and again would never come to it.
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     ((version,),) = connection.execute("PRAGMA user_version").fetchall()
     connection.executescript(f"BEGIN IMMEDIATE; PRAGMA user_version = {version}; COMMIT;")
     sync_directory(path)

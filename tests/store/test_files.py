@@ -325,3 +325,23 @@ def test_migrations_are_numbered_without_gaps() -> None:
     """The files in schema are 0001.sql, 0002.sql and so on."""
     names = sorted(file.name for file in files.SCHEMA.iterdir())
     assert names == [f"{number:04}.sql" for number in range(1, len(names) + 1)]
+
+
+async def test_the_log_does_not_grow_from_crash_to_crash(tmp_path: Path) -> None:
+    """A daemon that is killed soon after each start does not make the write-ahead log longer each time: the start empties it."""
+    path = tmp_path / "0" / "bounced.db"
+    path.parent.mkdir()
+    lengths = []
+    for life in range(4):
+        store = await SqliteStore.open(path, Policy())
+        await asyncio.gather(*(store.record(bounced(life * 200 + mail, key=ANNA)) for mail in range(200)))
+        lengths.append(files.beside(path, "-wal").stat().st_size)
+        after_kill = tmp_path / str(life + 1) / "bounced.db"
+        after_kill.parent.mkdir()
+        for file in path.parent.iterdir():
+            if not file.name.endswith("-shm"):
+                shutil.copy2(file, after_kill.parent)
+        await store.close()
+        path = after_kill
+
+    assert max(lengths) < 2 * lengths[0], lengths
