@@ -17,6 +17,7 @@ MAX_PATH = 320
 
 # Possessive, so that no text makes it try twice. The route is RFC 5321's A-d-l; quotes may hold anything printable.
 _PATH = re.compile(r'<(?P<route>@[^<>":\s]*+:)?+(?P<mailbox>(?:[^<>"\s]|"(?:[^"\\]|\\.)*+")*+)>(?P<rest>.*)')
+_USUAL_RECIPIENT = re.compile(rb"TO:<([A-Za-z0-9+=._-]{1,128}@[A-Za-z0-9.-]{1,128})>")  # the same, for what nearly every client says
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~]+))?")
 _SIZE = re.compile(r"[0-9]{1,20}")
 
@@ -77,6 +78,8 @@ def read_mail(argument: bytes, *, extended: bool) -> Mail:
 
 def read_recipient(argument: bytes, *, extended: bool, utf8: bool) -> str:
     """Read what stands after RCPT, and return the forward-path; `utf8` as MAIL said it. Raises CommandError."""
+    if usual := _USUAL_RECIPIENT.fullmatch(argument):
+        return usual[1].decode("ascii")
     route, mailbox, rest = _path(argument, "TO:", 553)
     if _parameters(rest, extended=extended):
         raise CommandError(555, "5.5.4", "a parameter that was not offered")

@@ -40,19 +40,33 @@ class Terms:
     offers: bytes = field(init=False)
     """The reply to EHLO or LHLO: only what works."""
     offers_in_tls: bytes = field(init=False)
+    commands: "dict[bytes, _Command]" = field(init=False)
 
     def __post_init__(self) -> None:
         """Lay out the replies that every client gets."""
         words = (self.hostname, "PIPELINING", f"SIZE {self.size}", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES")
         object.__setattr__(self, "greeting", reply.lines(220, f"{self.hostname} {'LMTP' if self.lmtp else 'ESMTP'}"))
         object.__setattr__(self, "offers", reply.lines(250, *words, *(["STARTTLS"] if self.tls else [])))
+        object.__setattr__(self, "commands", _LMTP if self.lmtp else _SMTP)
         object.__setattr__(self, "offers_in_tls", reply.lines(250, *words))
 
 
 class Dialogue:
     """One client's conversation so far."""
 
-    __slots__ = ("_client", "_extended", "_helo", "_in_tls", "_put_off", "_recipients", "_reverse_path", "_sender_given", "_terms", "_utf8")
+    __slots__ = (
+        "_client",
+        "_helo",
+        "_in_tls",
+        "_put_off",
+        "_recipients",
+        "_reverse_path",
+        "_sender_given",
+        "_terms",
+        "_utf8",
+        "greeted",
+        "may_pipeline",
+    )
 
     def __init__(self, terms: Terms, client: str, *, in_tls: bool = False) -> None:
         """Begin after the greeting, or anew after the change to TLS (RFC 3207 section 4.2). `client` is an IP address or "local"."""
@@ -60,22 +74,15 @@ class Dialogue:
         self._client = client
         self._in_tls = in_tls
         self._helo = ""
-        self._extended = False
-        self._forget_transaction()
-
-    @property
-    def greeted(self) -> bool:
+        self.greeted = False
         """Whether the client has told its name."""
-        return bool(self._helo)
-
-    @property
-    def may_pipeline(self) -> bool:
-        """Whether the client was told that it may send commands in groups."""
-        return self._extended
+        self.may_pipeline = False
+        """Whether the client was told by EHLO or LHLO what it may do: send commands in groups, and use parameters."""
+        self._forget_transaction()
 
     def answer(self, verb: bytes, argument: bytes) -> bytes:
         """Return the reply to a command; `verb` is in upper case. What intake raises goes through."""
-        command = (_LMTP if self._terms.lmtp else _SMTP).get(verb)
+        command = self._terms.commands.get(verb)
         if command is None:
             return reply.UNKNOWN
         try:
@@ -96,12 +103,12 @@ class Dialogue:
 
     def _ehlo(self, argument: bytes) -> bytes:
         self._greet(argument)
-        self._extended = True
+        self.may_pipeline = True
         return self._terms.offers_in_tls if self._in_tls else self._terms.offers
 
     def _helo_command(self, argument: bytes) -> bytes:
         self._greet(argument)
-        self._extended = False
+        self.may_pipeline = False
         return reply.lines(250, self._terms.hostname)
 
     def _greet(self, argument: bytes) -> None:
@@ -109,12 +116,13 @@ class Dialogue:
         if not text or not text.isascii():
             raise CommandError(501, "5.5.4", "expected your host name")
         self._helo = text[:255]
+        self.greeted = True
         self._forget_transaction()
 
     def _mail(self, argument: bytes) -> bytes:
         if not self._helo or self._sender_given:
             return reply.BAD_SEQUENCE
-        mail = read_mail(argument, extended=self._extended)
+        mail = read_mail(argument, extended=self.may_pipeline)
         if mail.size > self._terms.size:
             return reply.TOO_BIG
         self._sender_given = True
@@ -125,7 +133,7 @@ class Dialogue:
     def _rcpt(self, argument: bytes) -> bytes:
         if not self._sender_given:
             return reply.BAD_SEQUENCE
-        forward_path = read_recipient(argument, extended=self._extended, utf8=self._utf8)
+        forward_path = read_recipient(argument, extended=self.may_pipeline, utf8=self._utf8)
         # A bounce answers one mail to one recipient.
         if len(self._recipients) >= (1 if self._reverse_path is None else self._terms.max_recipients):
             return reply.TOO_MANY

@@ -9,7 +9,8 @@ disk. A bare CR and NUL stay where they are; they end nothing.
 
 from io import BytesIO
 
-_END = b"\r\n.\r\n"
+_DOT_LINE = b"\r\n.\r\n"
+_DOT = b"\r\n."
 _START = b"\r\n"
 
 
@@ -35,14 +36,16 @@ class MailData:
         """Take what came; return what follows the end of data, or None while the end has not come."""
         self.seen += len(octets)
         text = self._tail + octets
-        end = text.find(_END)
+        # Most mail has no line that begins with a dot, but for its end: one search finds both.
+        dot = text.find(_DOT)
+        end = dot if dot < 0 or text.startswith(_DOT_LINE, dot) else text.find(_DOT_LINE, dot + 1)
         if end >= 0:
-            self._keep(text[: end + 2])
+            self._keep(text[: end + 2], stuffed=dot != end)
             rest = text[end + 5 :]
             self.seen -= len(rest)
             return rest
         cut = _safe_cut(text)
-        self._keep(text[:cut])
+        self._keep(text[:cut], stuffed=dot >= 0)
         self._tail = text[cut:]
         return None
 
@@ -57,11 +60,13 @@ class MailData:
         # Without a copy where CPython can (read() would hold a large message twice).
         return self._content.getvalue()
 
-    def _keep(self, text: bytes) -> None:
+    def _keep(self, text: bytes, *, stuffed: bool) -> None:
         room = self._limit - self.held
         if room <= 0 or self.dropped or not text:
             return
-        lines = text.replace(b"\r\n.", b"\r\n").replace(b"\r\n", b"\n")
+        if stuffed:
+            text = text.replace(_DOT, b"\r\n")
+        lines = text.replace(b"\r\n", b"\n")
         if not self._begun:
             # The line end of DATA itself went in first, so that the first line is seen as one.
             lines = lines[1:]

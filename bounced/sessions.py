@@ -10,7 +10,6 @@ import sys
 from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, Generic, TypeVar
 
 import structlog
@@ -98,11 +97,11 @@ class Sessions(Generic[_Session]):
             if not self._open:
                 self._gone.set()
 
-    def run(self, work: Coroutine[Any, Any, None], held: int = 0) -> None:
-        """Run a task that no connection's end cancels; `held` octets of mail data are free when it has ended."""
+    def run(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run a task that no connection's end cancels."""
         task = self.loop.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(partial(self._ran, held))
+        task.add_done_callback(self._ran)
 
     def turn_away(self, reason: str) -> None:
         """Count a session that we ended; a log line a minute sums them up, so that a flood does not fill the log."""
@@ -117,8 +116,7 @@ class Sessions(Generic[_Session]):
             self._turned_away.clear()
             self.log.info("smtp.turned_away", sessions=self.sources.total, **counts)
 
-    def _ran(self, held: int, task: asyncio.Task[None]) -> None:
-        self.held -= held
+    def _ran(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             self.log.error("smtp.fault", problem=type(error).__name__, exc_info=error)

@@ -14,6 +14,7 @@ import fcntl
 import socket
 import sys
 import termios
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable
 from enum import Enum, auto
 from functools import partial
@@ -43,6 +44,9 @@ _SMALL_MESSAGE = 128 * 1024
 
 _HANDSHAKE = 30.0
 """Seconds for a TLS handshake."""
+
+_TLS_BUFFER = 16 * 1024
+"""Octets that asyncio takes for each TLS connection, before the first is read: one record (RFC 8446 section 5.1), not 256 KiB."""
 
 _LINGER = 10.0
 """Seconds that a client has to read our last words."""
@@ -78,10 +82,14 @@ class SmtpDoor:
             tls=settings.tls is not None,
         )
         session = partial(_Session, self._sessions, terms)
+        if settings.tls is not None:
+            SSLProtocol.max_size = _TLS_BUFFER
         if sock.family == socket.AF_UNIX:
             options: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
             server = await loop.create_unix_server(session, sock=sock, backlog=_BACKLOG, **options)
         else:
+            # Connections inherit it. asyncio sets it only where the socket knows its protocol number, which one from systemd does not.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             server = await loop.create_server(session, sock=sock, backlog=_BACKLOG)
         self._servers.append(server)
 
@@ -120,7 +128,7 @@ class _Session(SMTP):
         self._since = self._ends = self._data_due = 0.0
         self._inbox = b""
         self._replies: list[bytes] = []
-        self._early = self._choked = self._eof = self._overlong = self._faulted = self._in_tls = False
+        self._early = self._choked = self._held_back = self._eof = self._overlong = self._faulted = self._in_tls = False
         self._errors = self._junk = 0
 
     # What asyncio calls
@@ -137,9 +145,6 @@ class _Session(SMTP):
         if reason is not None:
             self._end(reason)
             return
-        if sock.family != socket.AF_UNIX:
-            # asyncio does so only where the socket knows its protocol number, which one from systemd does not.
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._early = _has_spoken(sock)
         if not self._early:
             wire.write(self._terms.greeting)
@@ -157,6 +162,7 @@ class _Session(SMTP):
         if self._state is _State.OPEN and not self._choked:
             self._advance()
         elif self._wire is not None and self._state is not _State.SHAKING_HANDS:
+            self._held_back = True
             self._wire.pause_reading()  # one chunk is held, no more
 
     def eof_received(self) -> bool:
@@ -201,9 +207,12 @@ class _Session(SMTP):
     # From octets to lines and mail data
 
     def _resume(self) -> None:
+        """Go on after a commit, a handshake, or a client's reading."""
         if self._wire is None or self._state is not _State.OPEN or self._choked:
             return
-        self._wire.resume_reading()
+        if self._held_back:
+            self._held_back = False
+            self._wire.resume_reading()
         self._advance()
         if self._eof and self._state is _State.OPEN:
             self._close()
@@ -225,7 +234,8 @@ class _Session(SMTP):
             at = end + 1
         if self._state is not _State.CLOSING:
             self._inbox = inbox[at:]
-        self._flush()
+        if self._replies:
+            self._flush()
 
     def _take_mail(self, mail: MailData, octets: bytes) -> bytes:
         """Take mail data; return what follows its end."""
@@ -250,34 +260,36 @@ class _Session(SMTP):
         self._since = self._all.loop.time()
         verb, _, argument = line.removesuffix(b"\r").partition(b" ")
         verb = verb.upper()
-        if verb in _NO_SMTP or not (verb.isalpha() or self._dialogue.greeted):
-            self._end("no-smtp")
-        elif more and (verb in LAST_IN_GROUP or not self._dialogue.may_pipeline):
-            self._end("unasked-pipelining")
-        else:
-            answer = self._answer(line, verb, argument)
-            self._replies.append(answer)
-            self._count(verb, answer)
-            if self._state is _State.OPEN:
-                self._follow(answer)
-
-    def _answer(self, line: bytes, verb: bytes, argument: bytes) -> bytes:
+        if more and (verb in LAST_IN_GROUP or not self._dialogue.may_pipeline):
+            self._end("no-smtp" if self._is_no_smtp(verb) else "unasked-pipelining")
+            return
         if self._overlong or len(line) > _MAX_LINE:
             self._overlong = False
-            return reply.TOO_LONG
-        if not line.endswith(b"\r"):
-            return reply.BARE_LF
-        try:
-            return self._dialogue.answer(verb, argument)
-        except Exception as error:  # noqa: BLE001  # whatever it is, it is ours, and the client may try again
-            return self._fault(error)
+            answer = reply.TOO_LONG
+        elif line[-1:] != b"\r":
+            answer = reply.BARE_LF
+        else:
+            try:
+                answer = self._dialogue.answer(verb, argument)
+            except Exception as error:  # noqa: BLE001  # whatever it is, it is ours, and the client may try again
+                answer = self._fault(error)
+        if answer[0] >= _TRANSIENT and self._is_no_smtp(verb):
+            self._end("no-smtp")
+            return
+        self._replies.append(answer)
+        if answer[0] >= _TRANSIENT or verb not in _PRODUCTIVE:
+            self._count(answer)
+        if self._state is _State.OPEN:
+            self._follow(answer)
 
-    def _count(self, verb: bytes, answer: bytes) -> None:
+    def _is_no_smtp(self, verb: bytes) -> bool:
+        return verb in _NO_SMTP or not (verb.isalpha() or self._dialogue.greeted)
+
+    def _count(self, answer: bytes) -> None:
         """Count errors, and commands that lead nowhere, and end the session at the limits."""
+        self._junk += 1
         if answer[0] == _PERMANENT:
             self._errors += 1
-        if answer[0] >= _TRANSIENT or verb not in _PRODUCTIVE:
-            self._junk += 1
         if self._errors >= self._all.settings.max_errors:
             self._end("errors")
         elif self._junk >= self._all.settings.max_junk:
@@ -308,17 +320,19 @@ class _Session(SMTP):
             self._replies += [reply.NO_ROOM] * (len(recipients) if self._terms.lmtp else 1)
             return
         self._state = _State.COMMITTING
-        self._all.run(self._commit(recipients, mail.content()), mail.held)
+        self._all.run(self._commit(recipients, mail))
 
-    async def _commit(self, recipients: list[Recipient], content: bytes) -> None:
+    async def _commit(self, recipients: list[Recipient], mail: MailData) -> None:
         """Hand the mail to intake and answer. The connection may end meanwhile; this does not."""
         replies = [reply.OUR_FAULT]
+        content = mail.content()
         try:
             if len(recipients) == 1:
                 replies = [await self._accept(*recipients[0], content)]
             else:
                 replies = await asyncio.gather(*(self._accept(*recipient, content) for recipient in recipients))
         finally:
+            self._all.held -= mail.held
             self._state = _State.OPEN
             self._after_commit(replies)
 
@@ -342,7 +356,6 @@ class _Session(SMTP):
         if self._all.stopping:
             self._end("stopping")
         else:
-            self._flush()
             self._resume()
 
     # The change to TLS (RFC 3207)
@@ -350,6 +363,7 @@ class _Session(SMTP):
     def _begin_tls(self) -> None:
         assert self._wire is not None
         self._state = _State.SHAKING_HANDS
+        self._held_back = False
         self._wire.pause_reading()  # what comes now is not for us
         self._flush()
         self._all.run(self._shake_hands(self._wire))
@@ -396,10 +410,12 @@ class _Session(SMTP):
         self._forget_mail()
         if self._wire is not None:
             self._wire.close()
-            # close() waits until the client has read what we said; not for ever.
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = self._all.loop.call_later(_LINGER, self.abort)
+                self._timer = None
+            if self._in_tls or self._wire.get_write_buffer_size():
+                # close() waits until the client has read what we said; not for ever.
+                self._timer = self._all.loop.call_later(_LINGER, self.abort)
 
     def _forget_mail(self) -> None:
         if self._mail is not None:

@@ -11,7 +11,7 @@ MAX_TEXT = 4096
 """Characters of a text that are judged."""
 
 # A local part says nothing about why (mailboxfull@, blocked@), its domain may (a provider's). The look-behind keeps the search linear.
-_LOCAL_PART = re.compile(r"(?<![\w.+=~/-])[\w.+=~/-]+@(?=[\w\[])")
+_LOCAL_PART = re.compile(r"(?<![\w.+=~/-])[\w.+=~/-]+@(?=[\w\[])", re.ASCII)
 # "550-5.7.26 ", "550 5.7.26 " and "550-" stand between the lines of one sentence (RFC 5321 section 4.2.1).
 _REPLY_CODE = re.compile(r"(?<![\d.])[245]\d\d(?:[- ][245]\.\d{1,3}\.\d{1,3}(?![\d.])|-(?=[^\d\W]|\s))")
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "`": "'", "´": "'", "“": '"', "”": '"', "«": '"', "»": '"', "‐": "-", "‑": "-", "–": "-"})

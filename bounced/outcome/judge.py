@@ -32,8 +32,7 @@ MAX_DIAGNOSTIC = 1024
 _STATUSES = 4
 _CODES = re.compile(r"(?<![\d.])[45]\.\d{1,3}\.\d{1,3}(?!\d|\.\d)")
 _LEADING_REPLY = re.compile(r"\s*(?:[\w-]{1,20};)?\s*([45]\d\d)(?=[ \-]|$)")
-_SIZES = frozenset({Category.MAILBOX_FULL, Category.MESSAGE_TOO_LARGE})
-_LIMITS = _SIZES | {Category.RATE_LIMITED}
+_LIMITS = frozenset({Category.MAILBOX_FULL, Category.MESSAGE_TOO_LARGE, Category.RATE_LIMITED})
 
 
 class Level(IntEnum):
@@ -188,8 +187,8 @@ class _Case:
 
 
 def _raised(rule: Rule, level: Level, voice: int) -> Level:
-    """An exact code for a full mailbox, if it is the deciding one, says as much as words do ("5.2.2 input/output error")."""
-    if rule.category in _SIZES and level is Level.STATUS and voice == 0:
+    """An exact and firm code (full, sender refused), if it is the deciding one, says as much as words do."""
+    if rule.firm and level is Level.STATUS and voice == 0:
         return Level.PHRASE
     return Level.PROVIDER_STATUS if rule.provider else level
 
@@ -264,21 +263,24 @@ def _ordered(hits: list[Hit]) -> tuple[Hit, ...]:
 
 
 def _heard(hits: list[Hit]) -> list[Hit]:
-    """Leave out the words inside a longer phrase that was found too; a frame covers only frames. One sweep from left to right."""
-    strong = {(hit.found.start, -hit.found.end) for hit in hits if hit.found and not hit.rule.weak}
-    spans = sorted({(hit.found.start, -hit.found.end) for hit in hits if hit.found})
+    """Leave out the words inside a longer phrase that was found too; a frame covers only frames, and nothing is covered by a gap."""
+    solid = [hit for hit in hits if hit.found and "*" not in hit.found.phrase]
+    strong = {_span(hit) for hit in solid if not hit.rule.weak}
+    covering = strong.union(map(_span, solid))
     inside: set[tuple[int, int]] = set()
     inside_strong: set[tuple[int, int]] = set()
     reached = reached_strong = 0
-    for span in spans:
+    for span in sorted({_span(hit) for hit in hits}):
         end = -span[1]
         if end <= reached:
             inside.add(span)
         if end <= reached_strong:
             inside_strong.add(span)
-        reached = max(reached, end)
-        if span in strong:
-            reached_strong = max(reached_strong, end)
-    return [
-        hit for hit in hits if hit.found is None or (hit.found.start, -hit.found.end) not in (inside if hit.rule.weak else inside_strong)
-    ]
+        reached = max(reached, end if span in covering else 0)
+        reached_strong = max(reached_strong, end if span in strong else 0)
+    return [hit for hit in hits if hit.found is None or _span(hit) not in (inside if hit.rule.weak else inside_strong)]
+
+
+def _span(hit: Hit) -> tuple[int, int]:
+    """Where its words stand, so that sorting puts the longer of two that begin together first."""
+    return (hit.found.start, -hit.found.end) if hit.found else (0, 0)

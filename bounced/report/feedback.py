@@ -1,140 +1,121 @@
-"""Feedback reports: the abuse reporting format (RFC 5965, 6591), with or without the part that makes it one.
+"""Feedback reports: abuse, authentication failure, opt-out (RFC 5965, 6591), and the forms that are like it without saying so.
 
-For: who complains, or whose authentication failed, about which mail. Never: aggregate reports (DMARC, TLS), which concern no one mail.
+For: complaints about our mail, sparse and redacted ones too. Never: aggregate reports (DMARC, TLS): those are no feedback about one mail.
 """
 
-import ipaddress
 import re
 
-from bounced.report import FeedbackReport, Returned
-from bounced.report.fields import clean, found_addresses
-from bounced.report.mime import Headers, Message, Part, scan, scan_within
-from bounced.report.returned import TYPES, of_headers
+from bounced.report import FeedbackReport, Returned, fields
+from bounced.report.mime import Message, Part, scan_within, to_text
+from bounced.report.returned import TYPES as RETURNED_TYPES
+from bounced.report.returned import of_part, returned
 
 READER = "rfc5965"
-_FIELDS_LIMIT = 16 << 10
-_MAX_RECIPIENTS = 50
-_REPORT_TYPES = ("message/feedback-report", "text/feedback-report", "application/feedback-report", "message/global-feedback-report")
-_MARK = b"\nfeedback-type:"
-_COMPANIONS = (b"\nuser-agent:", b"\nversion:", b"\nsource-ip:", b"\noriginal-mail-from:", b"\noriginal-rcpt-to:", b"\nreported-domain:")
-_WORD = re.compile(r"[a-z][a-z0-9_-]{0,39}")
-_DOMAIN = re.compile(r"[^\s@<>:;,]{1,253}\.[^\s@<>:;,]{1,63}")
-# A quoted header block begins with a line that mail systems put on top.
-_QUOTED = re.compile(
-    rb"\n[ \t]*\n((?:Received|Return-Path|Delivered-To|X-Apparently-To|X-[A-Za-z-]{1,60}|From|Message-ID):)", re.IGNORECASE
+_SUBJECT_IP = re.compile(r"complaint about message from ([0-9A-Fa-f.:]{2,45})")
+_FAILED_POLICY = re.compile(
+    r"(?:failed|did not meet) the (?:published|sending domain's)? ?dmarc policy|dmarc (?:failure|forensic) report", re.IGNORECASE
 )
-# Reports without fields: the reader's name, the feedback type, and the subject that they all bear, with the address that sent our mail.
-_SUBJECTS = (
-    ("jmrp", "abuse", re.compile(r"complaint about message from +(\S{2,45})", re.IGNORECASE)),
-    ("fbl-subject", "abuse", re.compile(r"(?:client )?(?:tos notification|email feedback report for ip) *(\S{2,45})?", re.IGNORECASE)),
-    ("spamcop", "abuse", re.compile(r"\[spamcop \((\S{2,45})\) id:\d{1,20}\]", re.IGNORECASE)),
-    ("dmarc-failure", "auth-failure", re.compile(r"dmarc (?:forensic|failure) report\b(?:.{0,200}\bip:? ?(\S{2,45}))?", re.IGNORECASE)),
-)
+_DOMAIN = re.compile(r"(?:sender domain|reported domain): *([\w.-]{1,255})", re.IGNORECASE)
+_IP = re.compile(r"(?:sender ip address|ip address|from ip|source ip):? *([0-9A-Fa-f.:]{2,45})", re.IGNORECASE)
 
 
 def read(message: Message) -> FeedbackReport | None:
-    """Read a complaint or an authentication failure report."""
-    feedback = _fields(message)
-    original = _original(message)
-    if feedback is None:
-        return _by_subject(message, original)
-    came_back = of_headers(original) if original else None
-    kind = _WORD.match(clean(feedback.get(b"feedback-type"), 100).lower())
+    """Read a report with a message/feedback-report part, or one of the kinds that lack it."""
+    part = message.first("message/feedback-report", "text/feedback-report", "application/feedback-report")
+    if part is not None:
+        return _standard(message, part)
+    if message.headers.mentions(b"feedback-report"):
+        return _bare(message)
+    return _hotmail(message) or _policy_letter(message)
+
+
+def _standard(message: Message, part: Part) -> FeedbackReport:
+    told: dict[str, list[str]] = {}
+    for name, value in fields.pairs(to_text(part.decoded(), "").replace("\n\n", "\n"), every=True):
+        told.setdefault(name, []).append(value)
+    named = told.get("original-rcpt-to", []) + told.get("removal-recipient", []) + told.get("x-original-to", [])
+    came_back = _with_path(returned(message), told.get("original-mail-from"))
+    kind = fields.clean(told.get("feedback-type", ["abuse"])[0], 40).lower() or "abuse"
     return FeedbackReport(
         reader=READER,
-        feedback_type=kind[0] if kind else "abuse",
-        recipients=_recipients(feedback, original, came_back),
-        source_ip=_ip_address(feedback.get(b"source-ip")),
-        reported_domain=_domain(feedback.get(b"reported-domain")),
-        user_agent=clean(feedback.get(b"user-agent"), 200) or None,
+        feedback_type=kind,
+        recipients=_recipients(named, came_back),
+        source_ip=_first(told, "source-ip"),
+        reported_domain=_first(told, "reported-domain"),
+        user_agent=_first(told, "user-agent"),
         returned=came_back,
     )
 
 
-def _fields(message: Message) -> Headers | None:
-    """Return the report's fields: the part of the right type, else a text that has them."""
-    typed = message.first(*_REPORT_TYPES)
-    if typed is not None:
-        return Headers(b"\n".join(typed.decoded()[:_FIELDS_LIMIT].splitlines()))
-    for part in message.parts:
-        if part.content_type in TYPES or part.content_type.startswith(("image/", "video/", "audio/", "text/html")):
-            continue
-        found = _paragraph(part)
-        if found is not None:
-            return Headers(found)
-    return None
+def _recipients(named: list[str], came_back: Returned | None) -> tuple[str, ...]:
+    found = dict.fromkeys(address for address in map(fields.address, named[:100]) if address)
+    if not found and came_back is not None and len(came_back.recipients) == 1:
+        return came_back.recipients
+    return tuple(found)
 
 
-def _paragraph(part: Part) -> bytes | None:
-    """Return the lines around Feedback-Type in a part that is not marked as a report."""
-    octets = b"\n" + b"\n".join(part.decoded().splitlines())
-    lower = octets.lower()
-    at = lower.find(_MARK)
-    if at < 0:
+def _with_path(came_back: Returned | None, mail_from: list[str] | None) -> Returned | None:
+    path = fields.address(mail_from[0]) if mail_from else None
+    if path is None:
+        return came_back
+    if came_back is None:
+        return Returned(return_path=path)
+    return came_back if came_back.return_path else _replace_path(came_back, path)
+
+
+def _replace_path(came_back: Returned, path: str) -> Returned:
+    return Returned(
+        message_id=came_back.message_id,
+        return_path=path,
+        sender=came_back.sender,
+        recipients=came_back.recipients,
+        received=came_back.received,
+    )
+
+
+def _first(told: dict[str, list[str]], name: str) -> str | None:
+    return fields.clean(told[name][0], 255) or None if name in told else None
+
+
+def _bare(message: Message) -> FeedbackReport | None:
+    """A multipart/report of type feedback-report that lost its machine-readable part."""
+    if not message.content_type.startswith("multipart/report"):
         return None
-    start = max(lower.rfind(b"\n\n", 0, at + 1) + 1, at - _FIELDS_LIMIT, 0)
-    end = lower.find(b"\n\n", at, at + _FIELDS_LIMIT)
-    end = min(len(octets), at + _FIELDS_LIMIT) if end < 0 else end
-    companions = sum(lower.find(name, start, end) >= 0 for name in _COMPANIONS)
-    return octets[start + 1 : end] if companions >= 2 else None
+    came_back = returned(message)
+    return FeedbackReport(reader=READER, feedback_type="abuse", recipients=_recipients([], came_back), returned=came_back)
 
 
-def _original(message: Message) -> Headers | None:
-    """Return the headers of the mail that the report is about."""
-    for part in reversed(message.parts):
-        if part.content_type in TYPES:
-            return scan_within(part).headers
-    return None
-
-
-def _by_subject(message: Message, original: Headers | None) -> FeedbackReport | None:
-    """Read a report that has no fields: a subject of its family, and the mail or its headers below."""
-    subject = message.headers.get(b"subject").strip()[:400]
-    for reader, feedback_type, pattern in _SUBJECTS:
-        found = pattern.match(subject)
-        if not found:
-            continue
-        original = original or _quoted_headers(message)
-        came_back = of_headers(original) if original else None
-        if came_back is None:
-            return None
-        return FeedbackReport(
-            reader=reader,
-            feedback_type=feedback_type,
-            recipients=_recipients(Headers(b""), original, came_back),
-            source_ip=_ip_address(found[1] or ""),
-            returned=came_back,
-        )
-    return None
-
-
-def _quoted_headers(message: Message) -> Headers | None:
-    part = message.first("text/plain")
-    body = part.decoded() if part else b""
-    found = _QUOTED.search(body.replace(b"\r\n", b"\n"))
-    return scan(found.string[found.start(1) :]).headers if found else None
-
-
-def _recipients(feedback: Headers, original: Headers | None, came_back: Returned | None) -> tuple[str, ...]:
-    """Return who complains, from the field that says it most directly (RFC 5965 section 3.2)."""
-    places = [feedback.all(b"original-rcpt-to", _MAX_RECIPIENTS), feedback.all(b"removal-recipient", _MAX_RECIPIENTS)]
-    if original is not None:
-        places.append(original.all(b"x-hmxmroriginalrecipient", 1))
-    for values in places:
-        addresses = found_addresses(" ".join(value[:1000] for value in values))
-        if addresses:
-            return tuple(addresses)
-    return came_back.recipients if came_back else ()
-
-
-def _ip_address(value: str) -> str | None:
-    text = value.strip(" \t[]().,;").lower().removeprefix("ipv6:")
-    try:
-        return str(ipaddress.ip_address(text.partition("%")[0]))
-    except ValueError:
+def _hotmail(message: Message) -> FeedbackReport | None:
+    """Microsoft's JMRP: `complaint about message from IP`, the mail attached, the recipient in a header of its own."""
+    found = _SUBJECT_IP.search(message.headers.get(b"subject"))
+    part = message.first(*RETURNED_TYPES)
+    if not found or part is None:
         return None
+    inner = scan_within(part).headers
+    named = [inner.get(name) for name in (b"x-hmxmroriginalrecipient", b"x-rcpt-to", b"x-original-to") if name in inner]
+    came_back = of_part(part)
+    return FeedbackReport(
+        reader="jmrp", feedback_type="abuse", recipients=_recipients(named, came_back), source_ip=found[1], returned=came_back
+    )
 
 
-def _domain(value: str) -> str | None:
-    found = _DOMAIN.search(clean(value, 300))
-    return found[0].lower() if found else None
+def _policy_letter(message: Message) -> FeedbackReport | None:
+    """A DMARC failure report without the machine-readable part (RFC 7489 section 7.3 asks for it)."""
+    if (
+        not message.headers.mentions(b"dmarc")
+        or not message.parts
+        or message.content_type not in ("multipart/report", "text/plain", "multipart/mixed")
+    ):
+        return None
+    text = message.parts[0].text()[:4000]
+    subject = message.headers.get(b"subject").lower()
+    if not _FAILED_POLICY.search(text) or not ("forensic" in subject or "failure" in subject):
+        return None
+    domain, source = _DOMAIN.search(text), _IP.search(text)
+    return FeedbackReport(
+        reader="dmarc-letter",
+        feedback_type="auth-failure",
+        source_ip=source[1] if source else None,
+        reported_domain=domain[1] if domain else None,
+        returned=returned(message),
+    )

@@ -24,7 +24,7 @@ class Disk:
         self._home = home
         self._serial = 0
         with self._image.open("wb") as image:
-            image.truncate(48 << 20)
+            image.truncate(256 << 20)  # sparse
         _run("mkfs.ext4", "-q", "-F", "-m", "0", "-b", "4096", "-J", "size=4", str(self._image))
         self._mount()
 

@@ -6,6 +6,7 @@ here, from outside.
 
 import asyncio
 import hmac
+import socket
 import sqlite3
 import sys
 from pathlib import Path
@@ -68,7 +69,19 @@ def _replace(module: ModuleType, name: str, fault: object) -> None:
     setattr(module, name, fault)
 
 
-FAULTS = {fault.__name__: fault for fault in (answer_before_commit, commit_without_sync, believe_any_seal, count_every_copy)}
+def call_home() -> None:
+    """Break promise 5: a connection is opened for each bounce."""
+
+    class Talkative(SqliteStore):
+        async def record(self, event: AnyEvent) -> Recorded:
+            with socket.socket() as caller:
+                caller.connect_ex(("127.0.0.1", 9))
+            return await super().record(event)
+
+    _replace(daemon, "SqliteStore", Talkative)
+
+
+FAULTS = {fault.__name__: fault for fault in (answer_before_commit, commit_without_sync, believe_any_seal, count_every_copy, call_home)}
 
 
 if __name__ == "__main__":

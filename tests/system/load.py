@@ -53,6 +53,12 @@ class Load:
             thread.join(PATIENCE)
         assert not any(thread.is_alive() for thread in self._threads), "a client hangs"
 
+    def wait_for_refusal(self) -> None:
+        """Return the moment that a bounce is refused for the first time."""
+        with self._news:
+            done = self._news.wait_for(lambda: self.refused or not self._running, PATIENCE)
+        assert done, f"nothing was refused; {len(self.acknowledged)} acknowledged"
+
     def close_the_books(self) -> None:
         """Count no reply that comes after this moment."""
         with self._news:

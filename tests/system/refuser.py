@@ -42,8 +42,6 @@ class Refuser:
         """Choose the address; nothing listens yet."""
         self.address = free_address()
         self._keeper = _Doorkeeper()
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="refuser")
 
     @property
     def taken(self) -> list[tuple[str, str]]:
@@ -52,6 +50,8 @@ class Refuser:
 
     def start(self) -> None:
         """Listen; returns when the port is open."""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="refuser")
         self._thread.start()
         asyncio.run_coroutine_threadsafe(self._listen(), self._loop).result(30)
 

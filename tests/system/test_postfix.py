@@ -84,8 +84,8 @@ def town(request: pytest.FixtureRequest, as_root: None, place: Path, need_postfi
         },
     )
     built = Town(postfix, daemon, remote, request.param)
+    remote.start()
     try:
-        remote.start()
         daemon.start()
         postfix.start()
         yield built

@@ -1,12 +1,14 @@
-"""What a hostile client can make the door hold: measured in a process of its own."""
+"""What hostile clients can make the door hold, of memory and of descriptors: measured in a process of its own."""
 
 import asyncio
 import contextlib
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -32,6 +34,8 @@ async def serve():
 
 asyncio.run(serve())
 """
+
+FEW_FILES = "import resource\nresource.setrlimit(resource.RLIMIT_NOFILE, (300, 300))\n" + DOOR
 
 STOCK = """
 import asyncio
@@ -73,17 +77,24 @@ class Served:
 async def served(program: str) -> AsyncIterator[Served]:
     """Run a door until the end of the block."""
     root = Path(__file__).parents[2]
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program % LIMIT, stdout=subprocess.PIPE, cwd=root, env=os.environ | {"PYTHONPATH": str(root)}
-    )
-    try:
-        assert process.stdout is not None
-        port, recipient = (await process.stdout.readline()).split()
-        yield Served(process, int(port), recipient.decode())
-    finally:
-        process.send_signal(signal.SIGKILL)
-        await process.wait()
-        process._transport.close()  # type: ignore[attr-defined]  # or the pipe is closed at no certain time
+    with tempfile.TemporaryFile() as errors:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-c", program % LIMIT),
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            cwd=root,
+            env=os.environ | {"PYTHONPATH": str(root)},
+        )
+        try:
+            assert process.stdout is not None
+            port, recipient = (await process.stdout.readline()).split()
+            yield Served(process, int(port), recipient.decode())
+        finally:
+            process.send_signal(signal.SIGKILL)
+            await process.wait()
+            process._transport.close()  # type: ignore[attr-defined]  # or the pipe is closed at no certain time
+        errors.seek(0)
+        assert errors.read() == b""
 
 
 async def pour(door: Served, piece: bytes, octets: int) -> int:
@@ -154,3 +165,31 @@ def test_a_mail_at_the_limit_is_held_once() -> None:
     octets, grown = map(int, run.stdout.split())
     assert octets == 200 << 20
     assert grown < 50 << 10
+
+
+@on_asyncio
+async def test_descriptors_do_not_run_out() -> None:
+    """With few descriptors the door stops greeting before they are used up, says so, logs no traceback, and serves as soon as it can."""
+    async with served(FEW_FILES) as door:
+        clients = [await Client.connect(door.address, f"127.0.0.{2 + number % 50}") for number in range(400)]
+        replies = [await client.reply() for client in clients]
+        assert {reply[:9] for reply in replies if not reply.startswith("220 ")} == {"421 4.3.2"}
+        assert replies.count("220 mx.example.net ESMTP\r\n") == 150
+        await asyncio.gather(*(client.close() for client in clients))
+        async with await Client.greeted(door.address) as client:
+            assert (await client.mail(door.recipient)).startswith("250 ")
+
+
+@on_asyncio
+async def test_idle_clients_do_not_keep_others_out(full_counts: bool) -> None:
+    """While many sources hold many idle connections every honest client is served, and an idle connection costs little memory."""
+    idle = 5000 if full_counts else 300
+    if full_counts:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (12_000, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    async with served(DOOR) as door:
+        clients = [await Client.greeted(door.address, f"127.0.{number % 200}.2") for number in range(idle)]
+        assert door.grown() / idle <= 20 * 1024
+        for number in range(30):
+            async with await Client.greeted(door.address, f"127.1.0.{1 + number}") as honest:
+                assert (await honest.mail(door.recipient)).startswith("250 ")
+        await asyncio.gather(*(client.close() for client in clients))

@@ -1,0 +1,109 @@
+"""Delivery status notifications (RFC 3464, 6533, in the multipart/report of RFC 3462 and 6522).
+
+For: the machine-readable part, and the words of the readable one where the former says too little. Never: reports without such a part.
+"""
+
+import re
+
+from bounced.report import Action, DeliveryReport, RecipientStatus, Returned, fields, prose
+from bounced.report.mime import Message, Part, to_text
+from bounced.report.returned import returned
+from bounced.status import StatusCode
+
+READER = "rfc3464"
+MAX_RECIPIENTS = 2000
+_STATUS_TYPES = ("message/delivery-status", "message/global-delivery-status", "text/delivery-status", "message/deliverystatus")
+_BLANK = re.compile(r"\n[ \t]*\n\s*")
+_RECIPIENT_FIELDS = ("final-recipient", "original-recipient", "x-actual-recipient", "x-supplementary-info", "action", "status")
+
+Fields = dict[str, str]
+
+
+def read(message: Message) -> DeliveryReport | None:
+    """Read a report that has a part of type message/delivery-status with at least one recipient."""
+    part = message.first(*_STATUS_TYPES)
+    if part is None:
+        return None
+    per_message, groups = _groups(to_text(part.decoded(), "utf-8" if b"\x1b" not in part.body[:512] else ""))
+    if not groups:
+        return None
+    came_back = returned(message)
+    statuses = _statuses(message, part, groups, came_back)
+    if not statuses:
+        return None
+    reporting = per_message.get("reporting-mta")
+    envelope_id = per_message.get("original-envelope-id")
+    return DeliveryReport(
+        reader=READER,
+        standard=True,
+        recipients=statuses,
+        reporting_mta=fields.clean(fields.without_type(reporting), 255) or None if reporting else None,
+        original_envelope_id=fields.clean(envelope_id, 255) or None if envelope_id else None,
+        returned=came_back,
+    )
+
+
+def _groups(text: str) -> tuple[Fields, list[Fields]]:
+    """Part the fields into those of the message and those of each recipient, however the blank lines stand."""
+    per_message: Fields = {}
+    groups: list[Fields] = []
+    current = per_message
+    for block in _BLANK.split(text.strip("\n")):
+        fresh = True
+        for name, value in fields.pairs(block):
+            starts = name in ("final-recipient", "original-recipient", "action", "status")
+            if starts and (
+                current is per_message or name in current or (fresh and name.endswith("-recipient") and "final-recipient" in current)
+            ):
+                if len(groups) >= MAX_RECIPIENTS:
+                    return per_message, groups
+                current = {}
+                groups.append(current)
+            fresh = False
+            current.setdefault(name, value)
+    return per_message, [group for group in groups if len(group) > 1 or "final-recipient" in group or "original-recipient" in group]
+
+
+def _statuses(message: Message, part: Part, groups: list[Fields], came_back: Returned | None) -> tuple[RecipientStatus, ...]:
+    statuses = [_status(group) for group in groups]
+    if any(_says_too_little(status) for status in statuses):
+        note = prose.note(message, before=part)
+        statuses = prose.enrich(statuses, note, came_back)
+    return tuple(status for status in statuses if status.address)
+
+
+def _says_too_little(status: RecipientStatus) -> bool:
+    if status.address is None:
+        return True
+    if status.action not in (Action.FAILED, Action.DELAYED):
+        return False
+    if status.reply is not None and (status.reply.status is not None or len(status.diagnostic) > 20):
+        return False
+    return True
+
+
+def _status(group: Fields) -> RecipientStatus:
+    final = fields.address(group.get("final-recipient", ""))
+    original = fields.address(group.get("original-recipient", ""))
+    if original is not None and "+" in original and final is not None:
+        decoded = fields.without_xtext(original)
+        original = decoded if decoded.lower() == final.lower() else original
+    code = StatusCode.parse(group.get("status", ""))
+    diagnostic = fields.unescaped(fields.clean(fields.without_type(group.get("diagnostic-code", ""))))
+    remote = group.get("remote-mta")
+    return RecipientStatus(
+        action=_action(group, code),
+        final_recipient=final,
+        original_recipient=original,
+        status=code,
+        reply=fields.find_reply(diagnostic) if diagnostic else None,
+        diagnostic=diagnostic,
+        remote_mta=fields.clean(fields.without_type(remote), 255) or None if remote else None,
+    )
+
+
+def _action(group: Fields, code: StatusCode | None) -> Action:
+    told = fields.action(group.get("action", ""))
+    if told is not None:
+        return told
+    return Action.DELIVERED if code is not None and code.klass == 2 else Action.FAILED

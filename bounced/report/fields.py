@@ -1,0 +1,161 @@
+"""The syntax inside reports: typed fields and addresses (RFC 3464, 6533, 3461 xtext), replies, text made fit to keep.
+
+For: reading one value, in standard form or in the forms that are met. Never: deciding what a value means.
+"""
+
+import re
+from collections.abc import Iterator
+
+from bounced.report import Action
+from bounced.status import Reply, StatusCode
+
+DIAGNOSTIC_LIMIT = 4096
+"""Characters of explanation that are kept for one recipient."""
+
+_LOCAL = r"""(?:"(?:[^"\\\n]|\\.){1,64}"|[^\s<>"(),:;@\[\]\\]{1,128})"""
+_DOMAIN = r"""(?:\[[0-9A-Fa-f.:IPv]{2,60}\]|[^\s<>"(),:;@\[\]\\!?'=/*|{}]{1,255})"""
+ADDRESS = re.compile(rf"{_LOCAL}@{_DOMAIN}")
+"""An address anywhere in text; `found_addresses` trims what prose leaves on it."""
+
+_UNWANTED = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u200b-\\u200f\\u202a-\\u202e\\u2060-\\u2069\\ufeff\\ud800-\\udfff]")
+_OCTAL = re.compile(r"(?:\\[0-3][0-7]{2}){1,400}")
+_UNICODE_ESCAPE = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
+_XTEXT = re.compile(r"\+([0-9A-F]{2})")
+_TYPE = re.compile(r"[ \t]*([A-Za-z][A-Za-z0-9-]{0,30})[ \t]*;[ \t]*")
+_CODE = r"([45][0-57]\d)(?:[ -]{1,3}(?=[^\s\d]|\d\D?\.|\d{3}[ -])|[ ]?\(?#(?=[45]\.)|[:,;][ ]?(?=\D)|$)"
+_ENHANCED = r"(?:\(?#?([245]\.\d{1,3}\.\d{1,3})(?![\d.]*\d)[\]): -]{0,3})?"
+_REPLY_STRONG = re.compile(
+    rf"(?:^|[:<\[(\"'|][ ]?|(?:said|was|reason|code|returned|error|response|<<<|with|status)[ ])(?:SMTP;[ ]?)?{_CODE}{_ENHANCED}",
+    re.IGNORECASE,
+)
+_REPLY_WEAK = re.compile(rf"(?<![\w.@:/+=,-])(?<!port )(?<!line ){_CODE}{_ENHANCED}", re.IGNORECASE)
+_CONTINUED = re.compile(r" (?:[245]\d\d[- ])(?:[245]\.\d{1,3}\.\d{1,3}[- ]{1,2})?")
+_COMMENT = re.compile(r"\([^()]{0,300}\)")
+_TRAILING = ".,;:!?'`*_-"
+_FIELD = re.compile(r"([A-Za-z][A-Za-z0-9-]{1,40})[ \t]*:(.*)", re.DOTALL)
+_ACTIONS = {action.value: action for action in Action} | {
+    "failure": Action.FAILED, "fail": Action.FAILED, "undeliverable": Action.FAILED, "hard": Action.FAILED, "bounced": Action.FAILED,
+    "delay": Action.DELAYED, "deferred": Action.DELAYED, "success": Action.DELIVERED, "relayed;": Action.RELAYED,
+}  # fmt: skip
+
+
+def clean(text: str, limit: int = DIAGNOSTIC_LIMIT) -> str:
+    """Return the text on one line, single-spaced, without control and direction characters, at most `limit` characters."""
+    text = " ".join(text[: 4 * limit].split())
+    if not text.isprintable():
+        text = _UNWANTED.sub("", text)
+    return text[:limit]
+
+
+def unescaped(text: str) -> str:
+    r"""Return the text with runs of `\ooo`, as Exim writes octets over 127, decoded from UTF-8 (else Latin-1)."""
+    return _OCTAL.sub(_octets, text) if "\\" in text else text
+
+
+def _octets(found: re.Match[str]) -> str:
+    octets = bytes(int(octal, 8) & 0xFF for octal in found[0].split("\\")[1:])
+    try:
+        return octets.decode("utf-8")
+    except UnicodeError:
+        return octets.decode("latin-1")
+
+
+def without_type(value: str) -> str:
+    """Return a typed field's value without the type before the semicolon (RFC 3464 section 2.1.2), on one line."""
+    found = _TYPE.match(value)
+    return " ".join((value[found.end() :] if found else value).split())
+
+
+def address(value: str) -> str | None:
+    """Read the address in a recipient field: type, brackets, comments, names and RFC 6533 escapes are taken off. None if it holds none."""
+    text = without_type(value[:2048])
+    if "\\x{" in text:
+        text = _UNICODE_ESCAPE.sub(_code_point, text)
+    opened = text.rfind("<")
+    if opened >= 0:
+        closed = text.find(">", opened)
+        inner = text[opened + 1 : closed if closed > 0 else len(text)]
+        if "@" in inner:
+            text = inner
+    if "(" in text and not text.startswith('"'):
+        text = _COMMENT.sub("", text)
+    text = text.strip(" <>\t")
+    if text.startswith("@") and ":" in text:  # a source route, RFC 5321 appendix C
+        text = text.rpartition(":")[2]
+    found = ADDRESS.fullmatch(text) or ADDRESS.search(text)
+    if not found:
+        return None
+    return found[0].rstrip(_TRAILING) if not found[0].endswith("]") else found[0]
+
+
+def _code_point(found: re.Match[str]) -> str:
+    number = int(found[1], 16)
+    return chr(number) if 0x20 < number < 0xD800 or 0xE000 <= number <= 0x10FFFF else ""
+
+
+def without_xtext(value: str) -> str:
+    """Return the value with `+XX` decoded (RFC 3461 section 4); the caller must know that it is xtext: `+3D` may stand in an address."""
+    return _XTEXT.sub(lambda found: chr(int(found[1], 16)), value)
+
+
+def found_addresses(text: str, limit: int = 50) -> list[str]:
+    """Return the addresses in prose, in order, each once."""
+    found: dict[str, None] = {}
+    if "@" not in text:
+        return []
+    for match in ADDRESS.finditer(text):
+        candidate = match[0].removeprefix("mailto:").lstrip(".'`*-").rstrip(_TRAILING)
+        if "." in candidate.rpartition("@")[2] or candidate.endswith("]"):
+            found[candidate] = None
+            if len(found) >= limit:
+                break
+    return list(found)
+
+
+def action(value: str) -> Action | None:
+    """Read an Action field (RFC 3464 section 2.3.3); a comment may follow the word."""
+    words = value.split(None, 1)
+    return _ACTIONS.get(words[0].lower().rstrip(";,.")) if words else None
+
+
+def find_reply(text: str) -> Reply | None:
+    """Find the SMTP reply in a line of `clean` text: three-digit code, enhanced status, text. A multi-line reply's later codes are dropped."""
+    found = _REPLY_STRONG.search(text) or _REPLY_WEAK.search(text)
+    if not found:
+        return None
+    rest = text[found.end() :]
+    if f" {found[1]}" in rest:
+        rest = _CONTINUED.sub(" ", rest)
+    status = StatusCode.parse(found[2]) if found[2] else None
+    return Reply(int(found[1]), status, rest.strip()[:1024])
+
+
+def pairs(block: str, every: bool = False) -> Iterator[tuple[str, str]]:
+    """Yield the fields of a block, names in lower case. A line that begins no field continues the one before, folded or not.
+
+    Only names of RFC 3464 and X- names begin a field, since some systems do not fold what they quote; with `every`, all names do.
+    """
+    name, value = "", ""
+    for line in block.split("\n"):
+        if line[:1] in " \t" or not line:
+            value += " " + line.strip()
+            continue
+        found = _FIELD.match(line)
+        if found and (every or name == "" or _begins_field(found[1])):
+            if name:
+                yield name, value
+            name, value = found[1].lower(), found[2].strip()
+        else:
+            value += " " + line.strip()
+    if name:
+        yield name, value
+
+
+_KNOWN = {
+    "action", "status", "arrival-date", "reporting-mta", "final-recipient", "original-recipient", "remote-mta", "diagnostic-code",
+    "last-attempt-date", "will-retry-until", "final-log-id", "original-envelope-id", "dsn-gateway", "received-from-mta", "remote-recipient",
+}  # fmt: skip
+
+
+def _begins_field(name: str) -> bool:
+    return name.lower() in _KNOWN or name[:2] in ("X-", "x-")

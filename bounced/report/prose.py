@@ -1,0 +1,250 @@
+"""The readable part of a report: where it ends, whom it names, what it says of each.
+
+For: letters written for people, in any layout and language: paragraphs, transcripts, lists of addresses. Never: deciding whether a letter is
+a bounce at all (reader, dialects and last_resort do), or reading the returned mail as if it were the report.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import NamedTuple
+
+from bounced.report import RecipientStatus, Returned, fields
+from bounced.report.mime import Headers, Message, Part
+from bounced.report.returned import TYPES as RETURNED_TYPES
+from bounced.report.returned import of_headers
+from bounced.report.returned import returned as returned_part
+from bounced.status import StatusCode
+
+NOTE_LIMIT = 128 << 10
+LINE_LIMIT = 4000
+
+_COPY = re.compile(
+    r"""^[ \t>#|]{0,8}[-=*_+~#]{0,90}[ \t]{0,4}(?:
+      (?:below[ ]this[ ]line|enclosed|included|attached|this|below|following|here)[ ](?:is|are)[ ](?:an?[ ]|the[ ])?(?:cop(?:y|ies)[ ]of|full[ ]copy|headers?[ ]of)
+    | the[ ](?:headers?|body|start|text)[ ](?:of|from)[ ](?:the|your)[ ](?:original[ ])?(?:message|mail)
+    | your[ ](?:original[ ])?(?:message|mail)[ ](?:follows|is[ ](?:enclosed|attached)[ ]below)
+    | (?:original|unsent|returned|bounced|undelivered|rejected|failed|source)[ ](?:e-?mail|message|mail)(?:[ ](?:headers?|info|text|body|follows?|is[ ]below|below|enclosed|returned)){0,3}[ ]{0,3}(?:[-:=.*_~]|$)
+    | message[ ](?:headers?|text|body|content|copy)(?:[ ](?:and[ ]\w{1,12}[ ])?follows?)
+    | message[ ]header[s]?[ ](?:for|of)
+    | original-(?:message|mail)-?headers?
+    | (?:first|beginning[ ]of|start[ ]of|headers[ ]of|copy[ ]of)[ ](?:the[ ]|your[ ])?(?:original[ ]|returned[ ])?(?:message|mail)
+    | (?:nachrichtenkopf|urspr(?:ü|ue)ngliche[ ]nachricht|message[ ]d'origine|mensaje[ ]original|mensagem[ ]original|messaggio[ ]originale|en-t[êe]tes[ ]de[ ]message)
+    | (?:исходное[ ]сообщение|заголовки?[ ](?:исходного[ ])?(?:письма|сообщения)|原始邮件|原始郵件|元のメッセージ|元メール|オリジナルメッセージ)
+    | (?:received:[ \t]+(?:from|by|\(|via)|return-path:[ \t]{0,4}<|x-envelope-from:|delivered-to:[ ]|content-type:[ ]message/rfc822|dkim-signature:[ ]?v=)
+    )""",
+    re.IGNORECASE | re.MULTILINE | re.VERBOSE,
+)
+_HEADER_LINE = re.compile(
+    r"^(?:received|return-path|message-id|from|to|subject|date|mime-version|content-type|x-[\w-]{1,40}|dkim-signature|delivered-to)[ \t]?:",
+    re.IGNORECASE | re.MULTILINE,
+)
+_PARAGRAPH = re.compile(r"\n[ \t]*\n\s*")
+_PARAGRAPH_KEEPING_INDENT = re.compile(r"\n(?:[ \t]*\n)+")
+_TRANSCRIPT = re.compile(
+    r"^[ \t]*(?:>>>|<<<|Out:|In:|Sent <<<|Received >>>|\.\.\. while talking|while talking to)", re.IGNORECASE | re.MULTILINE
+)
+_CODED = re.compile(r"(?<![\d.])[45][0-57]\d[ -](?![\d])|(?<![\d.])[45]\.\d{1,2}\.\d{1,3}(?![\d.])")
+_SAID = re.compile(
+    r"remote host said|giving up|the error (?:that )?the other server|reason|because|technical details|error|diagnostic|last error|retry timeout|"
+    r"in the queue|expired|time.?out|could not deliver for|unknown|rejected|quota|full|refused|not exist|disabled|denied|blocked|too large|exceed|"
+    r"delay|unrout|not found|no such|grund|raison|motivo|причин|原因|理由|エラー|错误|錯誤|오류|errore|erreur|fehler|ошибк",
+    re.IGNORECASE,
+)
+_CHATTER = re.compile(
+    r"""no[ ]action[ ]is[ ]required|delivery[ ]attempts[ ]will[ ]continue|you[ ]do[ ]not[ ]need[ ]to[ ]re-?send|this[ ]is[ ](?:a[ ])?(?:permanent[ ]error;[ ]i've|the[ ]mail[ ]system|the[ ]postfix|the[ ]qmail|a[ ]warning)
+    | i'm[ ](?:sorry|afraid)|for[ ]further[ ]assistance|if[ ]you[ ]do[ ]so,[ ]please|delete[ ]your[ ]own[ ]text|this[ ]message[ ]was[ ]created[ ]automatically|please[ ]do[ ]not[ ]reply
+    | the[ ]message[ ]is[ ]kept[ ]in[ ]the[ ]queue|the[ ]original[ ]message[ ]was[ ]received|this[ ]is[ ]an[ ]automat(?:ed|ically)|this[ ]is[ ]a[ ]mime|the[ ]mail[ ]system[ ]*$|message[ ]identifier[ ]is
+    | warning[ ]message[ ]only|warning[ ]only|multi-?part[ ]message|^hi[.!]|^hello|contact[ ]your[ ](?:postmaster|administrator)|attempt[s]?[ ]to[ ]deliver[ ]the[ ]message[ ]will""",
+    re.IGNORECASE | re.VERBOSE,
+)
+
+
+class Letter(NamedTuple):
+    """A report as a person would read it: sender and subject of its header, `note` up to the returned copy, and `copy` after that mark."""
+
+    message: Message
+    sender: str
+    subject: str
+    note: str
+    copy: str
+
+    @property
+    def returned(self) -> Returned | None:
+        """What came back of the original mail, as a part of its own or as a copy in the text."""
+        return returned_part(self.message) or inline_copy(self.copy)
+
+
+def letter(message: Message) -> Letter:
+    """Read a message as a letter."""
+    text = note(message, cut=False)
+    end = copy_start(text)
+    return Letter(message, message.headers.get(b"from"), message.headers.get(b"subject"), text[:end], text[end:])
+
+
+def note(message: Message, before: Part | None = None, cut: bool = True) -> str:
+    """Return the readable text: the text parts ahead of part `before` and of the returned mail, up to the mark of an inline copy."""
+    texts: list[str] = []
+    pages: list[str] = []
+    for part in message.parts:
+        if part is before or part.content_type in RETURNED_TYPES:
+            break
+        if part.content_type in ("text/plain", "text/html", "text/plain;", "text", "text/enriched", "message/plain"):
+            (pages if part.content_type == "text/html" else texts).append(part.text())
+    text = "\n\n".join(texts)
+    if len(text) < 40 or not text.strip():
+        text = "\n\n".join([text, *pages])
+    text = fields.unescaped(text[:NOTE_LIMIT])
+    return text[: copy_start(text)] if cut else text
+
+
+def copy_start(text: str) -> int:
+    """Return where the copy of the original mail begins in a letter; its end if there is none."""
+    for found in _COPY.finditer(text):
+        if found.start() > 0 or not text.strip().startswith("-"):
+            rest = text[found.start() : found.start() + 6000]
+            if _HEADER_LINE.search(rest) or not rest[found.end() - found.start() :].strip("-=*_ \n.:") or len(text) - found.end() < 400:
+                return found.start()
+    return len(text)
+
+
+def inline_copy(copy: str) -> Returned | None:
+    """Read the headers of a copy that stands in the text."""
+    found = _HEADER_LINE.search(copy)
+    if not found:
+        return None
+    block = copy[found.start() : found.start() + 32768].partition("\n\n")[0]
+    return of_headers(Headers(block.encode("utf-8", "replace")))
+
+
+def paragraphs(text: str) -> list[str]:
+    """Return the paragraphs of a letter, lines bounded, at most 2,000."""
+    return [paragraph for paragraph in _PARAGRAPH_KEEPING_INDENT.split(text, 2000) if paragraph and not paragraph.isspace()][:2000]
+
+
+def explanation(text: str, address: str, others: Iterable[str] = ()) -> str:
+    """Return what a letter says of `address` and of none of the `others`, on one line; empty if it only names it."""
+    wanted, foreign = address.lower(), [other.lower() for other in others if other.lower() != address.lower()]
+    if not foreign:
+        return explanation_for_one(text, address)
+    kept: list[str] = []
+    inside = False
+    for line in text.split("\n"):
+        lower = line[:LINE_LIMIT].lower()
+        if "@" in lower and wanted in lower:
+            inside = True
+        elif "@" in lower and any(other in lower for other in foreign):
+            inside = False
+        elif inside and not line.strip() and kept and not _says_more(" ".join(kept), address):
+            continue
+        elif inside and not line.strip():
+            inside = False
+        if inside:
+            kept.append(line[:LINE_LIMIT])
+    return fields.clean(" ".join(kept))
+
+
+def explanation_for_one(text: str, address: str) -> str:
+    """Return what a letter with one recipient says of it: the paragraphs that name it, give codes, or tell a reason."""
+    wanted = address.lower()
+    naming: list[str] = []
+    telling: list[str] = []
+    after: list[str] = []
+    seen = wanted not in text.lower()
+    for paragraph in paragraphs(text):
+        lower = paragraph.lower()
+        if wanted in lower:
+            seen = True
+            naming.append(paragraph[max(0, lower.find(wanted) - 500) :][:LINE_LIMIT])
+        elif _TRANSCRIPT.search(paragraph) or _CODED.search(paragraph):
+            telling.append(paragraph[:LINE_LIMIT])
+        elif seen and not _CHATTER.search(paragraph):
+            after.append(paragraph[:LINE_LIMIT])
+    told = fields.clean("\n".join(naming + telling))
+    if _says_more(told, address) and (_CODED.search(told) or _SAID.search(told.lower().replace(wanted, ""))):
+        told = fields.clean("\n".join([told] + [paragraph for paragraph in after if paragraph[:1] in " \t"][:3]))
+        return told
+    return fields.clean("\n".join([told, *after[:6]]))
+
+
+def _says_more(text: str, address: str) -> bool:
+    return len(text.lower().replace(address.lower(), "").strip(" <>:()[]-*\"'")) > 12
+
+
+def enrich(statuses: list[RecipientStatus], text: str, came_back: Returned | None) -> list[RecipientStatus]:
+    """Add to each recipient what the letter says: the address where the fields lack it, the reply, the reason in prose."""
+    known = [status.address for status in statuses if status.address]
+    if len(known) < len(statuses):
+        spare = [found for found in candidates(text) if found not in known] or list(came_back.recipients if came_back else ())
+        if len(statuses) - len(known) == 1 and len(spare) >= 1:
+            statuses = [status if status.address else replace(status, final_recipient=spare[0]) for status in statuses]
+            known = [status.address for status in statuses if status.address]
+    return [with_explanation(status, text, known) for status in statuses]
+
+
+def with_explanation(status: RecipientStatus, text: str, known: list[str]) -> RecipientStatus:
+    """Return the status with the letter's words added to its diagnostic, and its reply from there if it had none."""
+    if status.address is None or not text:
+        return status
+    names = {name.lower() for name in (status.final_recipient, status.original_recipient) if name}
+    others = [other for other in known if other.lower() not in names]
+    lower = text.lower()
+    named = next((name for name in (status.final_recipient, status.original_recipient) if name and name.lower() in lower), status.address)
+    told = explanation(text, named, others)
+    if not told or told in status.diagnostic:
+        return status
+    reply = status.reply or fields.find_reply(told)
+    diagnostic = fields.clean(f"{status.diagnostic} {told}")
+    return replace(status, diagnostic=diagnostic, reply=reply)
+
+
+_ADDR = fields.ADDRESS.pattern
+_LISTED = re.compile(
+    rf"^[ \t]*[-*•>·\d.)]{{0,4}}[ \t]*[\"'(]?<?({_ADDR})>?[\"')]?[ \t]{{0,8}}(?::|;|$|\.\.\.|\[|\(|->| on [A-Z]|,? (?:Invalid|is |has |was |does |unknown|not ))",
+    re.MULTILINE,
+)
+_COMMAND = re.compile(rf"RCPT[ ]?TO:[ ]{{0,4}}<?({_ADDR})>?", re.IGNORECASE)
+_DOTTED = re.compile(rf"(?:^|[ \t])<?({_ADDR})>?[ ]?\.\.\.", re.MULTILINE)
+_CALLED = re.compile(
+    rf"""(?:recipients?(?:[ ]address(?:es)?)?|addressee|undeliverable(?:[ ]to)?|deliver(?:ed|y|ing)?(?:[ ][\w' ]{{1,30}})?[ ](?:to|failed:?)|unknown[ ](?:user|recipient|address)|
+      target[ ]mail[ ]address|address(?:es)?|no[ ]such[ ]user|user|mailbox|reach|sent[ ]to|send[ ]to|message[ ](?:to|for)|mail[ ](?:to|for)|e-?mail[ ](?:to|for)|
+      destinataires?|empf(?:ä|ae)nger|destinat[aá]ri[oa]s?|adresse|indirizzo|direcci[oó]n|endere[cç]o|ontvanger|adresat[a]?|mottaker|mottagare|vastaanottaja|
+      получател[а-я]{{0,3}}|адрес[а-я]{{0,3}}|адресат[а-я]{{0,3}}|宛先|送信先|受信者|収信者|收件人|收信人|地址|수신자|받는[ ]?사람)
+      [^@\n<]{{0,60}}(?<![^\s<:\"'(\[：「])<?({_ADDR})""",
+    re.IGNORECASE | re.VERBOSE,
+)
+_NOT_RECIPIENT = re.compile(
+    r"(?:contact|support|assistance|help|e-?mail us|write to|mail from|from:|sender|postmaster at|forward this|reply-to|on behalf|envelope-from|return-path)[^@\n]{0,60}$",
+    re.IGNORECASE,
+)
+
+
+def candidates(text: str, limit: int = 200) -> list[str]:
+    """Return the addresses that a letter names as its failed recipients, the surest kind of naming that it has."""
+    if "@" not in text:
+        return []
+    for pattern in (_LISTED, _COMMAND, _DOTTED, _CALLED):
+        found: dict[str, None] = {}
+        for match in pattern.finditer(text):
+            before = text[max(text.rfind("\n", 0, match.start(1)), match.start(1) - 100) : match.start(1)]
+            address = fields.address(match[1])
+            if address and "." in address.rpartition("@")[2] and not _NOT_RECIPIENT.search(before):
+                found[address] = None
+                if len(found) >= limit:
+                    break
+        if found:
+            return _each_once(found)
+    return []
+
+
+def _each_once(addresses: Iterable[str]) -> list[str]:
+    once: dict[str, str] = {}
+    for address in addresses:
+        once.setdefault(address.lower(), address)
+    return list(once.values())
+
+
+def status_code(text: str) -> StatusCode | None:
+    """Find the enhanced status that stands in an explanation."""
+    found = re.search(r"(?<![\d.])[245]\.\d{1,2}\.\d{1,3}(?![\d.]*\d)", text)
+    return StatusCode.parse(found[0]) if found else None

@@ -1,0 +1,39 @@
+"""One reading of returned mail: `read(content)`.
+
+For: choosing who reads: the standards first, then the one dialect that recognizes the letter, then the last resort. Never: raising, whatever
+the octets are; the clock; more work than the bounds of mime allow.
+"""
+
+from bounced.report import Report, Unrecognized, automatic, delivery_status, feedback, last_resort
+from bounced.report.dialects import DIALECTS
+from bounced.report.mime import Message, scan
+from bounced.report.prose import letter
+
+
+def read(content: bytes) -> Report:
+    """Return what a message says, or Unrecognized. Total and deterministic; CPU and memory are bounded whatever the size."""
+    message = scan(content)
+    report = _read(message)
+    if report is not None:
+        return report
+    if message.over_limit:
+        return Unrecognized(reason="a limit on size, header lines, parts or nesting was exceeded", over_limit=True)
+    return Unrecognized(reason="no sign of a report" if message.parts else "no content")
+
+
+def _read(message: Message) -> Report | None:
+    report: Report | None = delivery_status.read(message) or feedback.read(message)
+    if report is not None:
+        return report
+    receipt = automatic.receipt(message)
+    if receipt is not None:
+        return receipt
+    written = letter(message)
+    for dialect in DIALECTS:
+        if dialect.recognizes(written):
+            report = dialect.read(written)
+            if report is not None:
+                return report
+    if last_resort.sent_by_daemon(written):
+        return last_resort.read(written) or automatic.read(message)
+    return automatic.read(message) or last_resort.read(written)

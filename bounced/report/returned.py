@@ -1,0 +1,39 @@
+"""What came back of the original mail (RFC 6522 section 3, third part; RFC 3462, 6533).
+
+For: the few headers that prove or name something. Never: the body, or belief in any of it.
+"""
+
+from bounced.report import Returned
+from bounced.report.fields import address, clean, found_addresses
+from bounced.report.mime import Headers, Message, Part, scan_within
+
+TYPES = (
+    "message/rfc822", "text/rfc822-headers", "message/global", "message/global-headers", "text/rfc822-header", "message/rfc822-headers",
+    "text/rfc822", "message/partial",
+)  # fmt: skip
+_ADDRESS_LIST_LIMIT = 8 << 10
+
+
+def returned(message: Message) -> Returned | None:
+    """Return what a report's last part of such a type tells of the original mail."""
+    for part in reversed(message.parts):
+        if part.content_type in TYPES:
+            return of_part(part)
+    return None
+
+
+def of_part(part: Part) -> Returned | None:
+    """Read the headers that stand in the body of `part`."""
+    return of_headers(scan_within(part).headers)
+
+
+def of_headers(headers: Headers) -> Returned | None:
+    """Return the headers that prove or name something; None if there is none of them."""
+    message_id = clean(headers.get(b"message-id"), 1000)
+    sender = address(headers.get(b"from"))
+    recipients = tuple(found_addresses(headers.get(b"to")[:_ADDRESS_LIST_LIMIT]))
+    return_path = address(headers.get(b"return-path")) or address(headers.get(b"x-envelope-from"))
+    received = tuple(clean(line, 1000) for line in headers.all(b"received"))
+    if not (message_id or sender or recipients or return_path or received):
+        return None
+    return Returned(message_id=message_id or None, return_path=return_path, sender=sender, recipients=recipients, received=received)

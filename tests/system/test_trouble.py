@@ -1,0 +1,121 @@
+"""When the disk fails or is full, bounces are put off (4xx) and nothing acknowledged is lost; when it is well again, so is the daemon.
+
+A 5xx would destroy the only copy of a bounce; a false 250 would too.
+"""
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.system.ask import Mailer
+from tests.system.bounces import Mint
+from tests.system.daemon import Daemon, alive
+from tests.system.load import Load
+from tests.system.mail import Session
+from tests.system.tracing import calls, traced
+from tests.system.waiting import until
+
+
+@pytest.fixture
+def output(tmp_path: Path, as_root: None, need_program: Callable[[str], str]) -> Path:
+    """Where strace writes."""
+    need_program("strace")
+    return tmp_path / "strace"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, as_root: None) -> Iterator[Path]:
+    """A file system of one megabyte."""
+    path = tmp_path / "small"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", path], check=True)
+    yield path
+    subprocess.run(["umount", path], check=True)
+
+
+def taken_again(daemon: Daemon, mint: Mint) -> bool:
+    """Bring one bounce; tell whether it is acknowledged and known."""
+    recipient, return_path, content = mint()
+    with Session(daemon.smtp) as session, Mailer(daemon.door("socketmap")) as mailer:
+        code, _ = session.bring(return_path, content)
+        assert code // 100 in {2, 4}, code
+        return code == 250 and mailer.suppressed(recipient)
+
+
+def bring_while_syncs_fail(daemon: Daemon, output: Path) -> tuple[Load, int]:
+    """Let each fdatasync from the 5th to the 30th fail with EIO under load; return the load, and how many acknowledged are not known."""
+    load = Load(daemon.smtp, Mint(daemon), clients=8)
+    with traced(daemon.pid, output, "-e", "trace=fdatasync", "-e", "inject=fdatasync:error=EIO:when=5..30"):
+        load.start()
+        try:
+            until(lambda: len(calls(output)) > 40, "the disk to be well again", shown=daemon.log)
+        finally:
+            load.stop()
+    daemon.kill()
+    daemon.start()
+    with Mailer(daemon.door("socketmap")) as mailer:
+        return load, len(mailer.missing(load.acknowledged))
+
+
+def test_errors_of_the_disk_put_bounces_off_and_lose_none(daemon: Daemon, output: Path, figure: Callable[[str], None]) -> None:
+    """While fdatasync fails, every reply is 250 for what is on disk or 451; afterwards bounces are taken again, without a restart."""
+    load, missing = bring_while_syncs_fail(daemon, output)
+    figure(f"EIO in fdatasync: {len(load.acknowledged)} acknowledged, {missing} missing, {len(load.refused)} put off")
+    assert missing == 0
+    assert {reply[0] for _, reply in load.refused} == {451}
+    assert load.acknowledged
+
+
+def test_answering_before_the_commit_is_found_out_by_errors_of_the_disk(output: Path) -> None:
+    """Control: a daemon that answers before COMMIT says 250 to what the disk then refuses."""
+    with alive("tests.system.faulty", "answer_before_commit") as daemon:
+        _, missing = bring_while_syncs_fail(daemon, output)
+        assert missing > 0
+
+
+def test_a_full_disk_puts_bounces_off_while_lookups_go_on(small_disk: Path, figure: Callable[[str], None]) -> None:
+    """With no room left every bounce is put off and none is lost; mailers are answered all the time; with room again, bounces are taken."""
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(256 << 10))
+    with alive(database=small_disk / "bounced.db") as daemon:
+        mint = Mint(daemon)
+        load = Load(daemon.smtp, mint, clients=8)
+        load.start()
+        try:
+            load.wait_for_refusal()
+        finally:
+            load.stop()
+        with Mailer(daemon.door("socketmap")) as mailer:
+            missing = len(mailer.missing(load.acknowledged))
+        figure(f"disk full: {len(load.acknowledged)} acknowledged, {missing} missing, {len(load.refused)} put off")
+        assert missing == 0
+        assert {reply[0] for _, reply in load.refused} <= {451, 452}
+
+        ballast.unlink()
+        until(lambda: taken_again(daemon, mint), "a bounce to be taken again", shown=daemon.log)
+
+
+def connections(output: Path, *module: str) -> list[str]:
+    """Return every connection to another host, or to a port of this one, that a daemon opens while it takes bounces and is asked."""
+    with alive(*module) as daemon:
+        mint = Mint(daemon)
+        with traced(daemon.pid, output, "-e", "trace=connect"):
+            for _ in range(20):
+                assert taken_again(daemon, mint)
+            assert daemon.run("why", "user1@receiver.example").returncode == 0
+            assert daemon.run("sign", "user1@receiver.example").returncode == 0
+            daemon.stop()
+    # glibc asks nscd on a unix socket for the name of the user who released something.
+    return [call.text for call in calls(output) if call.name == "connect" and "sa_family=AF_UNIX" not in call.text]
+
+
+def test_the_daemon_opens_no_connection(output: Path) -> None:
+    """Bounces, questions, commands and an orderly end: not one connect(2), so that it needs no network of its own."""
+    assert connections(output) == []
+
+
+def test_a_daemon_that_calls_home_is_found_out(output: Path) -> None:
+    """Control: a daemon that opens a connection for each bounce is seen doing so."""
+    assert len(connections(output, "tests.system.faulty", "call_home")) == 20
