@@ -12,24 +12,33 @@ from bounced.report.returned import returned
 _DISPOSITION_TYPES = ("message/disposition-notification", "message/global-disposition-notification")
 _REFUSED = re.compile(r"(?:refused|rejected|declined|bounced|discarded)", re.IGNORECASE)
 _CHALLENGE = re.compile(
-    r"""(?:to[ ]complete[ ]this[ ]verification|confirm[ ]that[ ]you[ ]are[ ]a[ ](?:human|person|real)|challenge[ -]response|verify[ ]your[ ](?:e-?mail|message|address|identity)[^.]{0,60}(?:deliver|spam)
-    |(?:message|e-?mail)[ ]is[ ](?:being[ ]held|awaiting|waiting|on[ ]hold)[^.]{0,80}(?:confirm|verif|approv)|(?:confirm|verify|authenticate)[^.]{0,60}(?:so[ ]that[ ]|before[ ])[^.]{0,40}(?:message|mail)[^.]{0,40}deliver
-    |(?:boxbe|spamarrest|spam[ ]arrest|choicemail|tmda|qurb|mailblocks|bluebottle|uol[ ]antispam|antispam[ ]uol|0spam|sendio|vanquish|knowspam)[^.]{0,200}(?:confirm|verif|click|approv|request|deliver)
+    r"""
+    (?:to[ ]complete[ ]this[ ]verification|confirm[ ]that[ ]you[ ]are[ ]a[ ](?:human|person|real)|challenge[ -]response
+      |verify[ ]your[ ](?:e-?mail|message|address|identity)[^.]{0,60}(?:deliver|spam)
+    |(?:message|e-?mail)[ ]is[ ](?:being[ ]held|awaiting|waiting|on[ ]hold)[^.]{0,80}(?:confirm|verif|approv)|(?:confirm|verify
+      |authenticate)[^.]{0,60}(?:so[ ]that[ ]|before[ ])[^.]{0,40}(?:message|mail)[^.]{0,40}deliver
+    |(?:boxbe|spamarrest|spam[ ]arrest|choicemail|tmda|qurb|mailblocks|bluebottle|uol[ ]antispam|antispam[ ]uol|0spam|sendio|vanquish
+      |knowspam)[^.]{0,200}(?:confirm|verif|click|approv|request|deliver)
     |click[^.]{0,80}(?:to[ ]confirm|to[ ]verify|to[ ]prove)[^.]{0,80}(?:deliver|mail|message))""",
     re.IGNORECASE | re.VERBOSE,
 )
 _CHALLENGE_SUBJECT = re.compile(
-    r"(?:verification required|please confirm (?:your )?(?:message|e-?mail|mail)|confirm(?:ation)? (?:required|your (?:message|e-?mail))|challenge|needs? to be (?:verified|confirmed)|sender verification|action required: verify)",
+    r"(?:verification required|please confirm (?:your )?(?:message|e-?mail|mail)|confirm(?:ation)? (?:required|your (?:message"
+    r"|e-?mail))|challenge|needs? to be (?:verified|confirmed)|sender verification|action required: verify)",
     re.IGNORECASE,
 )
 _AWAY_SUBJECT = re.compile(
-    r"^(?:re: ?)?\W{0,2}(?:auto(?:matic|mated|matische|matisk|mática|matica)?[ :-]*(?:reply|response|respon[sd]\w*|antwort\w*|re[:-]|svar|\w*odpowied\w*)|auto-?re(?:ply|sponse)|out of (?:the )?office|ooo\b|vacation|away (?:from|until|notice)|"
-    r"abwesen\w*|automatische? (?:antwort|nachricht)|r[ée]ponse automatique|absen(?:ce|t)|respuesta autom[áa]tica|fuera de (?:la )?oficina|resposta autom[áa]tica|risposta automatica|fuori (?:ufficio|sede)|"
-    r"automatisch antwoord|afwezig|autosvar|frånvaro|fravær|automaattinen vastaus|autoodpowied|автоответ|автоматический ответ|自動(?:応答|返信|回覆)|自动(?:回复|答复)|자동 ?(?:응답|회신)|不在)",
+    r"^(?:re: ?)?\W{0,2}(?:auto(?:matic|mated|matische|matisk|mática|matica)?[ :-]*(?:reply|response|respon[sd]\w*|antwort\w*|re[:-]"
+    r"|svar|\w*odpowied\w*)|auto-?re(?:ply|sponse)|out of (?:the )?office|ooo\b|vacation|away (?:from|until|notice)|"
+    r"abwesen\w*|automatische? (?:antwort|nachricht)|r[ée]ponse automatique|absen(?:ce|t)|respuesta autom[áa]tica"
+    r"|fuera de (?:la )?oficina|resposta autom[áa]tica|risposta automatica|fuori (?:ufficio|sede)|"
+    r"automatisch antwoord|afwezig|autosvar|frånvaro|fravær|automaattinen vastaus|autoodpowied|автоответ|автоматический ответ|自動(?:応答"
+    r"|返信|回覆)|自动(?:回复|答复)|자동 ?(?:응답|회신)|不在)",
     re.IGNORECASE,
 )
 _UNSUBSCRIBE = re.compile(
-    r"^\W{0,3}(?:unsubscribe|remove|signoff|leave|abmelden|d[ée]sabonner|desinscrever|cancelar suscripci[oó]n|отписаться|配信停止)(?:\W.{0,80})?$",
+    r"^\W{0,3}(?:unsubscribe|remove|signoff|leave|abmelden|d[ée]sabonner|desinscrever|cancelar suscripci[oó]n|отписаться"
+    r"|配信停止)(?:\W.{0,80})?$",
     re.IGNORECASE,
 )
 
@@ -59,7 +68,7 @@ def read(message: Message) -> AutomaticReply | None:
 def _is_automatic(message: Message, subject: str) -> bool:
     headers = message.headers
     submitted = headers.get(b"auto-submitted").lower()
-    if submitted.startswith("auto-replied") or submitted.startswith(("auto-notified",)):
+    if submitted.startswith(("auto-replied", "auto-notified")):
         return True
     if any(
         name in headers

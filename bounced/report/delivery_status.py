@@ -7,6 +7,7 @@ import re
 
 from bounced.report import Action, DeliveryReport, RecipientStatus, Returned, fields, prose
 from bounced.report.mime import Message, Part, to_text
+from bounced.report.prose import Letter
 from bounced.report.returned import returned
 from bounced.status import StatusCode
 
@@ -15,6 +16,16 @@ MAX_RECIPIENTS = 2000
 _STATUS_TYPES = ("message/delivery-status", "message/global-delivery-status", "text/delivery-status", "message/deliverystatus")
 _BLANK = re.compile(r"\n[ \t]*\n\s*")
 _RECIPIENT_FIELDS = ("final-recipient", "original-recipient", "x-actual-recipient", "x-supplementary-info", "action", "status")
+
+# Two such fields near each other: one alone may be quoted in a person's mail.
+_UNFRAMED = re.compile(
+    r"^(?:Reporting-MTA|Final-Recipient|Original-Recipient|Action):.{0,300}\n(?:.{0,300}\n){0,12}?(?:Final-Recipient|Diagnostic-Code"
+    r"|Status):",
+    re.MULTILINE | re.IGNORECASE,
+)
+# Sendmail keeps the first line only of a reply of many.
+_CUT_REPLY = re.compile(r"[245]\d\d-(?!.* [245]\d\d )")
+_UNFRAMED_LIMIT = 16 << 10
 
 Fields = dict[str, str]
 
@@ -40,6 +51,26 @@ def read(message: Message) -> DeliveryReport | None:
         reporting_mta=fields.clean(fields.without_type(reporting), 255) or None if reporting else None,
         original_envelope_id=fields.clean(envelope_id, 255) or None if envelope_id else None,
         returned=came_back,
+    )
+
+
+def read_unframed(letter: Letter) -> DeliveryReport | None:
+    """Read a report whose MIME structure is lost: its fields stand in the text."""
+    found = _UNFRAMED.search(letter.whole)
+    if not found:
+        return None
+    per_message, groups = _groups(letter.whole[found.start() : found.start() + _UNFRAMED_LIMIT])
+    statuses = prose.enrich([_status(group) for group in groups], letter.whole[: found.start()], letter.returned)
+    statuses = [status for status in statuses if status.address]
+    if not statuses:
+        return None
+    reporting = per_message.get("reporting-mta")
+    return DeliveryReport(
+        reader="rfc3464-unframed",
+        standard=False,
+        recipients=tuple(statuses),
+        reporting_mta=fields.clean(fields.without_type(reporting), 255) or None if reporting else None,
+        returned=letter.returned,
     )
 
 
@@ -77,9 +108,11 @@ def _says_too_little(status: RecipientStatus) -> bool:
         return True
     if status.action not in (Action.FAILED, Action.DELAYED):
         return False
-    if status.reply is not None and (status.reply.status is not None or len(status.diagnostic) > 20):
-        return False
-    return True
+    return (
+        status.reply is None
+        or (status.reply.status is None and len(status.diagnostic) <= 20)
+        or _CUT_REPLY.match(status.diagnostic) is not None
+    )
 
 
 def _status(group: Fields) -> RecipientStatus:

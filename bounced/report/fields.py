@@ -119,7 +119,10 @@ def action(value: str) -> Action | None:
 
 
 def find_reply(text: str) -> Reply | None:
-    """Find the SMTP reply in a line of `clean` text: three-digit code, enhanced status, text. A multi-line reply's later codes are dropped."""
+    """Find the SMTP reply in a line of `clean` text: three-digit code, enhanced status, text.
+
+    The codes of a multi-line reply's later lines are dropped.
+    """
     found = _REPLY_STRONG.search(text) or _REPLY_WEAK.search(text)
     if not found:
         return None

@@ -1,7 +1,7 @@
 """The last tier: letters that no family's reader knows, searched freely; then flufl.bounce.
 
-For: bounces of unknown systems, when sender, subject and text together say that it is one. Never: raising, running long (flufl.bounce gets a
-copy of bounded size, header and nesting), or taking a person's mail about bounces for a bounce.
+For: bounces of unknown systems, when sender, subject and text together say that it is one. Never: raising, running long (flufl.bounce gets
+a copy of bounded size, header and nesting), or taking a person's mail about bounces for a bounce.
 """
 
 import email
@@ -9,7 +9,7 @@ import re
 
 from flufl.bounce import all_failures
 
-from bounced.report import Action, DeliveryReport, RecipientStatus, fields, prose
+from bounced.report import DeliveryReport, compose, fields, prose
 from bounced.report.mime import Message
 from bounced.report.prose import Letter
 
@@ -19,22 +19,39 @@ FLUFL_LIMIT = 64 << 10
 _FLUFL_HEADER_LIMIT = 8 << 10
 _FLUFL_LINE_LIMIT = 998
 _MACHINE = re.compile(
-    r"mailer[-_. ]?daemon|post[-_.]?master|mail[-_. ]?deliver\w*|delivery[-_. ]?(?:sub)?system|mail[-_. ]?(?:sub)?system|system administrator|^\"?administrator|mail administrator|"
-    r"^<>$|daemon@|bounces?@|double-bounce|mail ?router|mmsc ndr|gateway|mailgate|interscan|mail error|undeliverable|smtp[-_.]?server|mxmail|returned mail",
+    r"mailer[-_. ]?daemon|post[-_.]?master|mail[-_. ]?deliver\w*|delivery[-_. ]?(?:sub)?system|mail[-_. ]?(?:sub)?system"
+    r"|system administrator|^\"?administrator|mail administrator|"
+    r"^<>$|daemon@|bounces?@|double-bounce|mail ?router|mmsc ndr|gateway|mailgate|interscan|mail error|undeliverable|smtp[-_.]?server"
+    r"|mxmail|returned mail",
     re.IGNORECASE,
 )
 _SUBJECT = re.compile(
-    r"undeliver|deliver(?:y|ed|ing)?\b.{0,40}(?:fail|error|problem|status|notif|report|delay|unsuccess|impossible|suspend|abort)|(?:fail|error|problem|unsuccess|unable|impossible).{0,40}deliver|return(?:ed)? (?:mail|message|to sender)|"
-    r"failure notice|mail (?:system )?(?:error|fail|reject|refus)|message (?:reject|refus|bounce|undeliv|delay|not deliv|could not)|not (?:be )?delivered|nondeliver|non-deliver|bounce|rejected|delayed mail|warning: (?:could not send|message)|"
-    r"user unknown|unknown (?:user|address|recipient)|mailbox (?:full|unavailable|is full)|quota|unzustellbar|zustell|nicht zugestellt|fehlgeschlagen|non (?:distribu|remis|consegn|recapit)|[ée]chec|mancata consegna|impossibile|devuelto|no (?:se )?(?:ha podido )?entreg|"
-    r"n[ãa]o (?:foi )?entreg|falha|falla|onbestelbaar|niet (?:af)?geleverd|kunne ikke lever|kan inte lever|niedostarcz|nedoruč|недостав|не доставл|невозможно доставить|ошибка доставки|возвращ|送信(?:でき|エラー)|配信(?:でき|エラー|失敗)|配送(?:できません|エラー)|エラー(?:通知|メール)|不達|退信|无法(?:投递|送达)|無法(?:投遞|傳遞|送達)|投递失败|系统退信|반송|배달|전송 ?실패|มิได้ส่ง|teslim edilem",
+    r"undeliver|deliver(?:y|ed|ing)?\b.{0,40}(?:fail|error|problem|status|notif|report|delay|unsuccess|impossible|suspend|abort)"
+    r"|(?:fail|error|problem|unsuccess|unable|impossible).{0,40}deliver|return(?:ed)? (?:mail|message|to sender)|"
+    r"failure notice|mail (?:system )?(?:error|fail|reject|refus)|message (?:reject|refus|bounce|undeliv|delay|not deliv|could not)"
+    r"|not (?:be )?delivered|nondeliver|non-deliver|bounce|rejected|delayed mail|warning: (?:could not send|message)|"
+    r"user unknown|unknown (?:user|address|recipient)|mailbox (?:full|unavailable|is full)|quota|unzustellbar|zustell"
+    r"|nicht zugestellt|fehlgeschlagen|non (?:distribu|remis|consegn|recapit)|[ée]chec|mancata consegna|impossibile|devuelto"
+    r"|no (?:se )?(?:ha podido )?entreg|"
+    r"n[ãa]o (?:foi )?entreg|falha|falla|onbestelbaar|niet (?:af)?geleverd|kunne ikke lever|kan inte lever|niedostarcz|nedoruč"
+    r"|недостав|не доставл|невозможно доставить|ошибка доставки|возвращ|送信(?:でき|エラー)|配信(?:でき|エラー|失敗)|配送(?:できません|エラー)"
+    r"|エラー(?:通知|メール)|不達"
+    r"|退信|无法(?:投递|送达)|無法(?:投遞|傳遞|送達)|投递失败|系统退信|반송|배달|전송 ?실패|มิได้ส่ง|teslim edilem",
     re.IGNORECASE,
 )
 _BODY = re.compile(
-    r"(?:could|can|was|were|been|is) ?n[o']t (?:be )?(?:able to be )?(?:delivered|deliver|sent|reach)|couldn't be (?:delivered|sent)|unable to (?:be )?deliver|undeliverable|un-?deliver|delivery (?:has |to )?.{0,60}(?:fail|delay|reject)|permanent (?:fatal )?error|fatal error|not (?:been )?(?:yet )?delivered|"
-    r"did not reach|(?:was|were|been) (?:not )?(?:rejected|returned|refused)|user unknown|unknown user|no such (?:user|mailbox|address|recipient)|mailbox (?:is )?(?:full|unavailable|not found)|quota exceeded|over quota|transcript of session|bounce|failed to deliver|error (?:occurred )?(?:while|when|delivering|sending)|trouble deliver|"
-    r"nicht (?:zugestellt|erreicht)|unzustellbar|pas (?:pu )?(?:être|etre) (?:remis|distribu|d[ée]livr|envoy)|non (?:è stato|puo|può|e' stato).{0,40}(?:consegna|recapita|invia)|no (?:se )?(?:ha podido|pudo|puede).{0,40}(?:entreg|enviar)|n[ãa]o (?:pode|foi|p[ôo]de).{0,40}(?:entreg|enviad)|niet (?:worden )?(?:af)?(?:geleverd|bezorgd)|"
-    r"не (?:может|удалось|был[оа]?).{0,40}(?:доставл|доставить)|送信(?:でき|に失敗)|配信(?:でき|に失敗)|配送でき|届け(?:でき|られ)|宛先不明|无法(?:投递|送达|发送)|無法(?:投遞|傳遞|送達|寄)|不存在|전달(?:되지|할 수)|배달되지",
+    r"(?:could|can|was|were|been|is) ?n[o']t (?:be )?(?:able to be )?(?:delivered|deliver|sent|reach)|couldn't be (?:delivered|sent)"
+    r"|unable to (?:be )?deliver|undeliverable|un-?deliver|delivery (?:has |to )?.{0,60}(?:fail|delay|reject)"
+    r"|permanent (?:fatal )?error|fatal error|not (?:been )?(?:yet )?delivered|"
+    r"did not reach|(?:was|were|been) (?:not )?(?:rejected|returned|refused)|user unknown|unknown user|no such (?:user|mailbox"
+    r"|address|recipient)|mailbox (?:is )?(?:full|unavailable|not found)|quota exceeded|over quota|transcript of session|bounce"
+    r"|failed to deliver|error (?:occurred )?(?:while|when|delivering|sending)|trouble deliver|"
+    r"nicht (?:zugestellt|erreicht)|unzustellbar|pas (?:pu )?(?:être|etre) (?:remis|distribu|d[ée]livr|envoy)|non (?:è stato|puo|può"
+    r"|e' stato).{0,40}(?:consegna|recapita|invia)|no (?:se )?(?:ha podido|pudo|puede).{0,40}(?:entreg|enviar)|n[ãa]o (?:pode|foi"
+    r"|p[ôo]de).{0,40}(?:entreg|enviad)|niet (?:worden )?(?:af)?(?:geleverd|bezorgd)|"
+    r"не (?:может|удалось|был[оа]?).{0,40}(?:доставл|доставить)|送信(?:でき|に失敗)|配信(?:でき|に失敗)|配送でき"
+    r"|届け(?:でき|られ)|宛先不明|无法(?:投递|送达|发送)"
+    r"|無法(?:投遞|傳遞|送達|寄)|不存在|전달(?:되지|할 수)|배달되지",
     re.IGNORECASE,
 )
 
@@ -45,11 +62,11 @@ def read(letter: Letter) -> DeliveryReport | None:
         return None
     addresses = recipients(letter)
     if addresses:
-        return report(letter, addresses, READER)
+        return compose.of_addresses(letter, READER, addresses)
     if by_machine(letter):
         named = flufl_addresses(letter.message)
         if named:
-            return report(letter, named, FLUFL_READER)
+            return compose.of_addresses(letter, FLUFL_READER, named)
     return None
 
 
@@ -89,7 +106,7 @@ def looks_like_bounce(letter: Letter) -> bool:
 def recipients(letter: Letter) -> list[str]:
     """Return whom a letter names as failed; our own address (its To) and its sender are none of them."""
     headers = letter.message.headers
-    failed = fields.found_addresses(headers.get(b"x-failed-recipients"))
+    failed = compose.failed_recipients(letter)
     if failed:
         return failed
     own = {address.lower() for address in fields.found_addresses(headers.get(b"to") + " " + letter.sender)}
@@ -107,39 +124,13 @@ def recipients(letter: Letter) -> list[str]:
     return mentioned if len(mentioned) == 1 else []
 
 
-_DELAY = re.compile(
-    r"(?:has|have|is|been|was) (?:been )?delayed|delay(?:ed)? (?:mail|notif)|not yet been delivered|warning message only|will (?:be retried|continue|keep) |still being retried|delivery.{0,20}delayed|will be retried|^warning:|\(delay\)|verzögert|retard|demora",
-    re.IGNORECASE,
-)
-_GAVE_UP = re.compile(r"giving up|given up|no further|permanent|failed permanently|could not be delivered for", re.IGNORECASE)
-
-
-def action(letter: Letter) -> Action:
-    """Tell a notice of delay from a failure."""
-    if _DELAY.search(letter.subject) or (_DELAY.search(letter.note[:4000]) and not _GAVE_UP.search(letter.note[:8000])):
-        return Action.DELAYED
-    return Action.FAILED
-
-
-def report(letter: Letter, addresses: list[str], reader: str) -> DeliveryReport:
-    """Make the report of a letter about these addresses."""
-    what = action(letter)
-    statuses: list[RecipientStatus] = []
-    for address in addresses[:200]:
-        told = prose.explanation(letter.note, address, addresses)
-        reply = fields.find_reply(told)
-        status = (reply.status if reply else None) or prose.status_code(told)
-        statuses.append(RecipientStatus(action=what, final_recipient=address, status=status, reply=reply, diagnostic=told))
-    return DeliveryReport(reader=reader, standard=False, recipients=tuple(statuses), returned=letter.returned)
-
-
 def flufl_addresses(message: Message) -> list[str]:
     """Return the addresses that flufl.bounce finds in a bounded copy: short header, flat parts, short lines. Total."""
     try:
         temporary, permanent = all_failures(email.message_from_bytes(_bounded_copy(message)))
+        found = {str(address, "utf-8", "replace") for address in (*permanent, *temporary)}
     except Exception:  # noqa: BLE001 it raises TypeError, IndexError, AttributeError and more on odd input; a stranger's input proves nothing
         return []
-    found = {address.decode("utf-8", "replace") if isinstance(address, bytes) else str(address) for address in (*permanent, *temporary)}
     return sorted(address for address in map(fields.address, found) if address)[:50]
 
 

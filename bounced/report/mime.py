@@ -35,12 +35,15 @@ _HAN = re.compile(r"[\u4e00-\u9fff]{2}")
 
 # The wider superset that senders of that label really use; whatever is not here is never looked up: some codecs are quadratic.
 _CODECS = {
-    "utf-8": "utf-8", "utf8": "utf-8", "unicode-1-1-utf-8": "utf-8", "utf-16": "utf-16", "utf-7": "utf-7",
+    "utf-8": "utf-8", "utf8": "utf-8", "unicode-1-1-utf-8": "utf-8", "unicode-1-1-utf-7": "utf-7", "utf-16": "utf-16", "utf-7": "utf-7",
     "iso-2022-jp": "iso2022_jp_ext", "iso-2022-jp-1": "iso2022_jp_ext", "iso-2022-jp-2": "iso2022_jp_2", "iso-2022-jp-ms": "iso2022_jp_ext",
     "cp50220": "iso2022_jp_ext", "cp50221": "iso2022_jp_ext", "iso-2022-kr": "iso2022_kr",
-    "shift_jis": "cp932", "shift-jis": "cp932", "sjis": "cp932", "x-sjis": "cp932", "windows-31j": "cp932", "cp932": "cp932", "ms_kanji": "cp932",
-    "euc-jp": "euc_jp", "eucjp": "euc_jp", "x-euc-jp": "euc_jp", "euc-kr": "cp949", "ks_c_5601-1987": "cp949", "ks_c_5601": "cp949", "cp949": "cp949",
-    "gb2312": "gb18030", "gbk": "gb18030", "gb18030": "gb18030", "gb_2312-80": "gb18030", "x-gbk": "gb18030", "cp936": "gb18030", "hz-gb-2312": "hz",
+    "shift_jis": "cp932", "shift-jis": "cp932", "sjis": "cp932", "x-sjis": "cp932", "windows-31j": "cp932", "cp932": "cp932",
+    "ms_kanji": "cp932",
+    "euc-jp": "euc_jp", "eucjp": "euc_jp", "x-euc-jp": "euc_jp", "euc-kr": "cp949", "ks_c_5601-1987": "cp949", "ks_c_5601": "cp949",
+    "cp949": "cp949",
+    "gb2312": "gb18030", "gbk": "gb18030", "gb18030": "gb18030", "gb_2312-80": "gb18030", "x-gbk": "gb18030", "cp936": "gb18030",
+    "hz-gb-2312": "hz",
     "big5": "cp950", "big-5": "cp950", "big5-hkscs": "big5hkscs", "cp950": "cp950", "x-big5": "cp950",
     "koi8-r": "koi8_r", "koi8-u": "koi8_u", "koi8": "koi8_r", "macintosh": "mac_roman", "tis-620": "cp874", "windows-874": "cp874",
     "iso-8859-1": "cp1252", "latin1": "cp1252", "l1": "cp1252", "iso-8859-9": "cp1254", "iso-8859-8-i": "cp1255", "iso-8859-8": "cp1255",
@@ -264,7 +267,8 @@ def media_type(headers: Headers) -> str:
     found = headers.raw(b"content-type")
     if not found:
         return "text/plain"
-    return found[0].partition(b";")[0].strip().decode("latin-1").lower()[:100] or "text/plain"
+    words = found[0].partition(b";")[0].split(None, 1)
+    return words[0].decode("latin-1").lower()[:100] if words else "text/plain"
 
 
 def parameter(value: str, name: str) -> str:
@@ -317,9 +321,8 @@ def from_base64(encoded: bytes) -> bytes:
 
 def to_text(octets: bytes, charset: str) -> str:
     """Decode by the declared character set where it is true, else by what the octets show. Total."""
-    if octets.isascii() and b"\x1b" not in octets:
-        if not charset or charset[:3].lower() not in ("utf", "hz-"):
-            return octets.decode("ascii")
+    if octets.isascii() and b"\x1b" not in octets and charset[:3].lower() not in ("utf", "hz-", "uni"):
+        return octets.decode("ascii")
     codec = _CODECS.get(charset.strip().lower())
     if codec is None or codec == "utf-8":
         return _guessed(octets)
@@ -395,5 +398,5 @@ def _entity(found: re.Match[str]) -> str:
     name = found[1].lower()
     if not name.startswith("#"):
         return _ENTITIES[name]
-    number = int(name[2:], 16) if name.startswith("#x") else int(name[1:])
+    number = int(f"0{name[1:]}" if name.startswith("#x") else name[1:].lstrip("0") or "0", 0)
     return chr(number) if 0x20 <= number < 0xD800 or 0xE000 <= number <= 0x10FFFF else " "

@@ -1,7 +1,7 @@
 """The readable part of a report: where it ends, whom it names, what it says of each.
 
-For: letters written for people, in any layout and language: paragraphs, transcripts, lists of addresses. Never: deciding whether a letter is
-a bounce at all (reader, dialects and last_resort do), or reading the returned mail as if it were the report.
+For: letters written for people, in any layout and language: paragraphs, transcripts, lists of addresses. Never: deciding whether a letter
+is a bounce at all (reader, dialects and last_resort do), or reading the returned mail as if it were the report.
 """
 
 import re
@@ -21,17 +21,22 @@ LINE_LIMIT = 4000
 
 _COPY = re.compile(
     r"""^[ \t>#|]{0,8}[-=*_+~#]{0,90}[ \t]{0,4}(?:
-      (?:below[ ]this[ ]line|enclosed|included|attached|this|below|following|here)[ ](?:is|are)[ ](?:an?[ ]|the[ ])?(?:cop(?:y|ies)[ ]of|full[ ]copy|headers?[ ]of)
+      (?:below[ ]this[ ]line|enclosed|included|attached|this|below|following|here)[ ](?:is|are)[ ](?:an?[ ]|the[ ])?(?:cop(?:y
+      |ies)[ ]of|full[ ]copy|headers?[ ]of)
     | the[ ](?:headers?|body|start|text)[ ](?:of|from)[ ](?:the|your)[ ](?:original[ ])?(?:message|mail)
     | your[ ](?:original[ ])?(?:message|mail)[ ](?:follows|is[ ](?:enclosed|attached)[ ]below)
-    | (?:original|unsent|returned|bounced|undelivered|rejected|failed|source)[ ](?:e-?mail|message|mail)(?:[ ](?:headers?|info|text|body|follows?|is[ ]below|below|enclosed|returned)){0,3}[ ]{0,3}(?:[-:=.*_~]|$)
+    | (?:original|unsent|returned|bounced|undelivered|rejected|failed|source)[ ](?:e-?mail|message|mail)(?:[ ](?:headers?|info|text
+      |body|follows?|is[ ]below|below|enclosed|returned)){0,3}[ ]{0,3}(?:[-:=.*_~]|$)
     | message[ ](?:headers?|text|body|content|copy)(?:[ ](?:and[ ]\w{1,12}[ ])?follows?)
     | message[ ]header[s]?[ ](?:for|of)
     | original-(?:message|mail)-?headers?
     | (?:first|beginning[ ]of|start[ ]of|headers[ ]of|copy[ ]of)[ ](?:the[ ]|your[ ])?(?:original[ ]|returned[ ])?(?:message|mail)
-    | (?:nachrichtenkopf|urspr(?:ü|ue)ngliche[ ]nachricht|message[ ]d'origine|mensaje[ ]original|mensagem[ ]original|messaggio[ ]originale|en-t[êe]tes[ ]de[ ]message)
-    | (?:исходное[ ]сообщение|заголовки?[ ](?:исходного[ ])?(?:письма|сообщения)|原始邮件|原始郵件|元のメッセージ|元メール|オリジナルメッセージ)
-    | (?:received:[ \t]+(?:from|by|\(|via)|return-path:[ \t]{0,4}<|x-envelope-from:|delivered-to:[ ]|content-type:[ ]message/rfc822|dkim-signature:[ ]?v=)
+    | (?:nachrichtenkopf|urspr(?:ü|ue)ngliche[ ]nachricht|message[ ]d'origine|mensaje[ ]original|mensagem[ ]original
+      |messaggio[ ]originale|en-t[êe]tes[ ]de[ ]message)
+    | (?:исходное[ ]сообщение|заголовки?[ ](?:исходного[ ])?(?:письма|сообщения)|原始邮件|原始郵件
+      |元のメッセージ|元メール|オリジナルメッセージ)
+    | (?:received:[ \t]+(?:from|by|\(|via)|return-path:[ \t]{0,4}<|x-envelope-from:|delivered-to:[ ]|content-type:[ ]message/rfc822
+      |dkim-signature:[ ]?v=)
     )""",
     re.IGNORECASE | re.MULTILINE | re.VERBOSE,
 )
@@ -46,16 +51,22 @@ _TRANSCRIPT = re.compile(
 )
 _CODED = re.compile(r"(?<![\d.])[45][0-57]\d[ -](?![\d])|(?<![\d.])[45]\.\d{1,2}\.\d{1,3}(?![\d.])")
 _SAID = re.compile(
-    r"remote host said|giving up|the error (?:that )?the other server|reason|because|technical details|error|diagnostic|last error|retry timeout|"
-    r"in the queue|expired|time.?out|could not deliver for|unknown|rejected|quota|full|refused|not exist|disabled|denied|blocked|too large|exceed|"
+    r"remote host said|giving up|the error (?:that )?the other server|reason|because|technical details|error|diagnostic|last error"
+    r"|retry timeout|"
+    r"in the queue|expired|time.?out|could not deliver for|unknown|rejected|quota|full|refused|not exist|disabled|denied|blocked"
+    r"|too large|exceed|"
     r"delay|unrout|not found|no such|grund|raison|motivo|причин|原因|理由|エラー|错误|錯誤|오류|errore|erreur|fehler|ошибк",
     re.IGNORECASE,
 )
 _CHATTER = re.compile(
-    r"""no[ ]action[ ]is[ ]required|delivery[ ]attempts[ ]will[ ]continue|you[ ]do[ ]not[ ]need[ ]to[ ]re-?send|this[ ]is[ ](?:a[ ])?(?:permanent[ ]error;[ ]i've|the[ ]mail[ ]system|the[ ]postfix|the[ ]qmail|a[ ]warning)
-    | i'm[ ](?:sorry|afraid)|for[ ]further[ ]assistance|if[ ]you[ ]do[ ]so,[ ]please|delete[ ]your[ ]own[ ]text|this[ ]message[ ]was[ ]created[ ]automatically|please[ ]do[ ]not[ ]reply
-    | the[ ]message[ ]is[ ]kept[ ]in[ ]the[ ]queue|the[ ]original[ ]message[ ]was[ ]received|this[ ]is[ ]an[ ]automat(?:ed|ically)|this[ ]is[ ]a[ ]mime|the[ ]mail[ ]system[ ]*$|message[ ]identifier[ ]is
-    | warning[ ]message[ ]only|warning[ ]only|multi-?part[ ]message|^hi[.!]|^hello|contact[ ]your[ ](?:postmaster|administrator)|attempt[s]?[ ]to[ ]deliver[ ]the[ ]message[ ]will""",
+    r"""no[ ]action[ ]is[ ]required|delivery[ ]attempts[ ]will[ ]continue|you[ ]do[ ]not[ ]need[ ]to[ ]re-?send
+    |this[ ]is[ ](?:a[ ])?(?:permanent[ ]error;[ ]i've|the[ ]mail[ ]system|the[ ]postfix|the[ ]qmail|a[ ]warning)
+    | i'm[ ](?:sorry|afraid)|for[ ]further[ ]assistance|if[ ]you[ ]do[ ]so,[ ]please|delete[ ]your[ ]own[ ]text
+      |this[ ]message[ ]was[ ]created[ ]automatically|please[ ]do[ ]not[ ]reply
+    | the[ ]message[ ]is[ ]kept[ ]in[ ]the[ ]queue|the[ ]original[ ]message[ ]was[ ]received|this[ ]is[ ]an[ ]automat(?:ed|ically)
+      |this[ ]is[ ]a[ ]mime|the[ ]mail[ ]system[ ]*$|message[ ]identifier[ ]is
+    | warning[ ]message[ ]only|warning[ ]only|multi-?part[ ]message|^hi[.!]|^hello|contact[ ]your[ ](?:postmaster|administrator)
+      |attempt[s]?[ ]to[ ]deliver[ ]the[ ]message[ ]will""",
     re.IGNORECASE | re.VERBOSE,
 )
 
@@ -68,6 +79,11 @@ class Letter(NamedTuple):
     subject: str
     note: str
     copy: str
+
+    @property
+    def whole(self) -> str:
+        """Note and copy."""
+        return self.note + self.copy
 
     @property
     def returned(self) -> Returned | None:
@@ -162,8 +178,8 @@ def explanation_for_one(text: str, address: str) -> str:
             after.append(paragraph[:LINE_LIMIT])
     told = fields.clean("\n".join(naming + telling))
     if _says_more(told, address) and (_CODED.search(told) or _SAID.search(told.lower().replace(wanted, ""))):
-        told = fields.clean("\n".join([told] + [paragraph for paragraph in after if paragraph[:1] in " \t"][:3]))
-        return told
+        indented = [paragraph for paragraph in after if paragraph[:1] in " \t"]
+        return fields.clean("\n".join([told, *indented[:3]]))
     return fields.clean("\n".join([told, *after[:6]]))
 
 
@@ -200,21 +216,26 @@ def with_explanation(status: RecipientStatus, text: str, known: list[str]) -> Re
 
 _ADDR = fields.ADDRESS.pattern
 _LISTED = re.compile(
-    rf"^[ \t]*[-*•>·\d.)]{{0,4}}[ \t]*[\"'(]?<?({_ADDR})>?[\"')]?[ \t]{{0,8}}(?::|;|$|\.\.\.|\[|\(|->| on [A-Z]|,? (?:Invalid|is |has |was |does |unknown|not ))",
+    rf"^[ \t]*[-*•>·\d.)]{{0,4}}[ \t]*[\"'(]?<?({_ADDR})>?[\"')]?[ \t]{{0,8}}(?::|;|$|\.\.\.|\[|\(|->| on [A-Z]|,? (?:Invalid|is "
+    rf"|has |was |does |unknown|not ))",
     re.MULTILINE,
 )
 _COMMAND = re.compile(rf"RCPT[ ]?TO:[ ]{{0,4}}<?({_ADDR})>?", re.IGNORECASE)
 _DOTTED = re.compile(rf"(?:^|[ \t])<?({_ADDR})>?[ ]?\.\.\.", re.MULTILINE)
 _CALLED = re.compile(
-    rf"""(?:recipients?(?:[ ]address(?:es)?)?|addressee|undeliverable(?:[ ]to)?|deliver(?:ed|y|ing)?(?:[ ][\w' ]{{1,30}})?[ ](?:to|failed:?)|unknown[ ](?:user|recipient|address)|
-      target[ ]mail[ ]address|address(?:es)?|no[ ]such[ ]user|user|mailbox|reach|sent[ ]to|send[ ]to|message[ ](?:to|for)|mail[ ](?:to|for)|e-?mail[ ](?:to|for)|
-      destinataires?|empf(?:ä|ae)nger|destinat[aá]ri[oa]s?|adresse|indirizzo|direcci[oó]n|endere[cç]o|ontvanger|adresat[a]?|mottaker|mottagare|vastaanottaja|
+    rf"""(?:recipients?(?:[ ]address(?:es)?)?|addressee|undeliverable(?:[ ]to)?|deliver(?:ed|y|ing)?(?:[ ][\w' ]{{1,30}})?[ ](?:to"
+    rf"|failed:?)|unknown[ ](?:user|recipient|address)|
+      target[ ]mail[ ]address|address(?:es)?|no[ ]such[ ]user|user|mailbox|reach|sent[ ]to|send[ ]to|message[ ](?:to|for)|mail[ ](?:to
+      |for)|e-?mail[ ](?:to|for)|
+      destinataires?|empf(?:ä|ae)nger|destinat[aá]ri[oa]s?|adresse|indirizzo|direcci[oó]n|endere[cç]o|ontvanger|adresat[a]?|mottaker
+      |mottagare|vastaanottaja|
       получател[а-я]{{0,3}}|адрес[а-я]{{0,3}}|адресат[а-я]{{0,3}}|宛先|送信先|受信者|収信者|收件人|收信人|地址|수신자|받는[ ]?사람)
       [^@\n<]{{0,60}}(?<![^\s<:\"'(\[：「])<?({_ADDR})""",
     re.IGNORECASE | re.VERBOSE,
 )
 _NOT_RECIPIENT = re.compile(
-    r"(?:contact|support|assistance|help|e-?mail us|write to|mail from|from:|sender|postmaster at|forward this|reply-to|on behalf|envelope-from|return-path)[^@\n]{0,60}$",
+    r"(?:contact|support|assistance|help|e-?mail us|write to|mail from|from:|sender|postmaster at|forward this|reply-to|on behalf"
+    r"|envelope-from|return-path)[^@\n]{0,60}$",
     re.IGNORECASE,
 )
 

@@ -1,7 +1,7 @@
 """One reading of returned mail: `read(content)`.
 
-For: choosing who reads: the standards first, then the one dialect that recognizes the letter, then the last resort. Never: raising, whatever
-the octets are; the clock; more work than the bounds of mime allow.
+For: choosing who reads: the standards first, then the one dialect that recognizes the letter, then the last resort. Never: raising,
+whatever the octets are; the clock; more work than the bounds of mime allow.
 """
 
 from bounced.report import Report, Unrecognized, automatic, delivery_status, feedback, last_resort
@@ -29,6 +29,10 @@ def _read(message: Message) -> Report | None:
     if receipt is not None:
         return receipt
     written = letter(message)
+    if last_resort.by_machine(written):
+        report = delivery_status.read_unframed(written)
+        if report is not None:
+            return report
     for dialect in DIALECTS:
         if dialect.recognizes(written):
             report = dialect.read(written)

@@ -1,0 +1,76 @@
+"""From the findings in a letter to a report.
+
+For: what dialects and last resort share: sections under recipients' headings, notices of delay, the making of the statuses. Never: a
+standard report, or a guess whether a letter is a bounce.
+"""
+
+import re
+from collections.abc import Iterable
+
+from bounced.report import Action, DeliveryReport, RecipientStatus, fields, prose
+from bounced.report.prose import Letter
+
+MAX_RECIPIENTS = 1000
+
+_DELAY = re.compile(
+    r"(?:has|have|is|been|was) (?:been )?delayed|delayed? (?:mail|notif)|not yet been delivered|warning message only|will be retried"
+    r"|still being retried|delivery.{0,20}delayed|^warning:|\(delay\)|delivery status notification: (?:warning|delayed)|verzögert"
+    r"|retardée|en retard"
+    r"|demorad|retrasad|in ritardo|atrasad|отложен|задерж|遅延|延迟|延遲",
+    re.IGNORECASE,
+)
+_GAVE_UP = re.compile(
+    r"giving up|given up|give up on|permanent|permanently|could not be delivered for|will be deleted|has been deleted", re.IGNORECASE
+)
+_SECTION_LIMIT = 20_000
+
+
+def action(letter: Letter) -> Action:
+    """Tell a notice of delay from a failure."""
+    note = letter.note[:8000]
+    delayed = _DELAY.search(letter.subject) or (_DELAY.search(note) and not _GAVE_UP.search(note))
+    return Action.DELAYED if delayed else Action.FAILED
+
+
+def sections(text: str, heading: re.Pattern[str]) -> list[tuple[str, str]]:
+    """Return (address, text up to the next heading) for each match of `heading`, whose group 1 is an address."""
+    found = [match for match in heading.finditer(text) if match[1] and fields.address(match[1])][:MAX_RECIPIENTS]
+    if not found:
+        return []
+    ends = [match.start() for match in found[1:]] + [len(text)]
+    return [
+        (fields.address(match[1]) or "", text[match.start() : min(end, match.start() + _SECTION_LIMIT)])
+        for match, end in zip(found, ends, strict=True)
+    ]
+
+
+def of_sections(letter: Letter, reader: str, told: Iterable[tuple[str, str]], what: Action | None = None) -> DeliveryReport | None:
+    """Make a report of (address, what is said of it); sections of one address are joined. None if there is no address."""
+    joined: dict[str, tuple[str, str]] = {}
+    for address, text in told:
+        before = joined.get(address.lower(), (address, ""))[1]
+        joined[address.lower()] = (address, f"{before} {text}" if text.strip() not in before else before)
+    if not joined:
+        return None
+    decided = what or action(letter)
+    statuses = tuple(status(decided, address, text) for address, text in joined.values())
+    return DeliveryReport(reader=reader, standard=False, recipients=statuses, returned=letter.returned)
+
+
+def of_addresses(letter: Letter, reader: str, addresses: list[str]) -> DeliveryReport | None:
+    """Make a report of the addresses alone; what the letter says of each is searched in it."""
+    named = addresses[:200]
+    return of_sections(letter, reader, [(address, prose.explanation(letter.note, address, named)) for address in named])
+
+
+def status(what: Action, address: str, text: str) -> RecipientStatus:
+    """Make the status of one recipient from the text about it."""
+    told = fields.clean(text)
+    reply = fields.find_reply(told)
+    code = (reply.status if reply else None) or prose.status_code(told)
+    return RecipientStatus(action=what, final_recipient=address, status=code, reply=reply, diagnostic=told)
+
+
+def failed_recipients(letter: Letter) -> list[str]:
+    """Return the addresses of X-Failed-Recipients, which Exim and Google write."""
+    return fields.found_addresses(", ".join(letter.message.headers.all(b"x-failed-recipients")))

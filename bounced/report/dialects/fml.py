@@ -1,0 +1,23 @@
+"""fml, the mailing list manager: its refusal of who is not a member.
+
+For: the list's address as the recipient. Never: other letters of fml.
+"""
+
+import re
+
+from bounced.report import DeliveryReport, compose, fields
+from bounced.report.prose import Letter
+
+READER = "fml"
+_ADDR = fields.ADDRESS.pattern
+_HEADING = re.compile(rf"You are not a member of this mailing list <({_ADDR})>", re.IGNORECASE)
+
+
+def recognizes(letter: Letter) -> bool:
+    """Whether its sentence opens the letter."""
+    return bool(_HEADING.match(letter.note[:500].lstrip()))
+
+
+def read(letter: Letter) -> DeliveryReport | None:
+    """Read the list's address."""
+    return compose.of_sections(letter, READER, compose.sections(letter.note, _HEADING))

@@ -1,0 +1,26 @@
+"""OpenSMTPD before it wrote delivery reports: plain text, lines `address: reason`.
+
+For: the list between its two standing sentences. Never: its later letters, which are RFC 3464.
+"""
+
+import re
+
+from bounced.report import DeliveryReport, compose, fields
+from bounced.report.prose import Letter
+
+READER = "opensmtpd"
+_ADDR = fields.ADDRESS.pattern
+_HEADING = re.compile(rf"^({_ADDR}): ", re.MULTILINE)
+_END = re.compile(r"^ {4}(?:Below is a copy|Please note that)", re.MULTILINE)
+
+
+def recognizes(letter: Letter) -> bool:
+    """Whether it says that it is the MAILER-DAEMON, as only OpenSMTPD does."""
+    return "This is the MAILER-DAEMON, please DO NOT REPLY" in letter.note[:500]
+
+
+def read(letter: Letter) -> DeliveryReport | None:
+    """Read one line a recipient."""
+    found = _END.search(letter.note)
+    listed = letter.note[: found.start()] if found else letter.note
+    return compose.of_sections(letter, READER, compose.sections(listed, _HEADING))
