@@ -245,10 +245,10 @@ def _cut() -> NoReturn:
 
 
 def _request(map_: str, address: str, scope: str) -> bytes:
-    """Return the netstring of `map.scope address`. Raises ValueError for what the daemon could misread as another question."""
+    """Return the netstring of `map_scope address`. Raises ValueError for what the daemon could misread as another question."""
     if not _SCOPE.fullmatch(scope):
         raise ValueError("this is no scope: 1 to 32 of a-z, 0-9, hyphen and dot")
-    request = f"{map_}.{scope} {address}".encode()
+    request = f"{map_}_{scope} {address}".encode()
     if "@" not in address or "\0" in address or len(request) > _MAX_OCTETS:
         raise ValueError("this is no address")
     return b"%d:%b," % (len(request), request)

@@ -40,10 +40,11 @@ class Level(IntEnum):
 
     REPLY = 0
     STATUS_FAMILY = 1
-    FRAME = 2
-    STATUS = 3
-    PROVIDER_STATUS = 4
-    PHRASE = 5
+    DERIVED_STATUS = 2
+    FRAME = 3
+    STATUS = 4
+    PROVIDER_STATUS = 5
+    PHRASE = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,11 +110,15 @@ def judge_feedback(report: FeedbackReport) -> Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Case:
-    """The evidence of one recipient, as rules look at it."""
+    """The evidence of one recipient, as rules look at it.
+
+    `derived` is the report's status where no server said it: Sendmail makes 5.1.1 of any 550 and 5.2.2 of any 552.
+    """
 
     text: str
     folded: str
     statuses: tuple[str, ...]
+    derived: str | None
     reply: str | None
     found: tuple[Found, ...]
     providers: frozenset[str]
@@ -129,6 +134,7 @@ class _Case:
             text=text,
             folded=folded,
             statuses=_statuses(recipient, text),
+            derived=_derived(recipient, text),
             reply=str(recipient.reply.code) if recipient.reply else leading[1] if leading else None,
             found=found,
             providers=_providers(recipient, reporting_mta, found, rules),
@@ -167,11 +173,19 @@ class _Case:
             for pattern, level in _patterns(status):
                 for rule in self.rules.by_status.get(pattern, ()):
                     if self._provider(rule) and self._reply(rule):
-                        yield Hit(rule=rule, level=_raised(rule, level, voice), evidence=status, voice=voice)
+                        yield Hit(rule=rule, level=self._level(rule, level, voice), evidence=status, voice=voice)
         for pattern in (self.reply, f"{self.reply[0]}xx") if self.reply else ():
             for rule in self.rules.by_reply.get(pattern, ()):
                 if self._provider(rule):
                     yield Hit(rule=rule, level=Level.REPLY, evidence=pattern)
+
+    def _level(self, rule: Rule, level: Level, voice: int) -> Level:
+        """Weigh a status: one that nobody said less than a frame; an exact and firm one (full, sender refused) that decides as words."""
+        if level is Level.STATUS and self.statuses[voice] == self.derived:
+            return Level.DERIVED_STATUS
+        if level is Level.STATUS and rule.firm and voice == 0:
+            return Level.PHRASE
+        return Level.PROVIDER_STATUS if rule.provider else level
 
     def _provider(self, rule: Rule) -> bool:
         return rule.provider is None or rule.provider in self.providers
@@ -184,13 +198,6 @@ class _Case:
 
     def _reply(self, rule: Rule) -> bool:
         return not rule.replies or (self.reply is not None and (self.reply in rule.replies or f"{self.reply[0]}xx" in rule.replies))
-
-
-def _raised(rule: Rule, level: Level, voice: int) -> Level:
-    """An exact and firm code (full, sender refused), if it is the deciding one, says as much as words do."""
-    if rule.firm and level is Level.STATUS and voice == 0:
-        return Level.PHRASE
-    return Level.PROVIDER_STATUS if rule.provider else level
 
 
 def _text(recipient: RecipientStatus) -> str:
@@ -211,6 +218,13 @@ def _statuses(recipient: RecipientStatus, text: str) -> tuple[str, ...]:
 
 def _codes(text: str) -> Iterator[str]:
     return (match[0] for match in _CODES.finditer(text, 0, MAX_TEXT))
+
+
+def _derived(recipient: RecipientStatus, text: str) -> str | None:
+    if recipient.status is None or recipient.reply is None or recipient.reply.status is not None:
+        return None
+    status = str(recipient.status)
+    return None if status in text else status
 
 
 def _vague(status: str) -> bool:

@@ -1,6 +1,7 @@
 """One line asks, the answer ends with the connection: for Exim's ${readsocket}, and for every language that can open a socket.
 
-For: `check ADDRESS` and `sign ADDRESS`, with a stream of mail after a dot (`check.news ADDRESS`). Never: sockets, a look-up, or a decision.
+For: `check ADDRESS` and `sign ADDRESS`, with a stream of mail after an underscore where it is not the default one (`check_news ADDRESS`).
+Never: sockets, a look-up, or a decision.
 
 The answer is one line without its end, since Exim would keep a newline and write it into the SMTP command that it makes of a signed
 return path. Its first word is what a recipe can match: `suppressed REASON`, `clear` or `trouble REASON`; a signed return path stands alone.
@@ -62,7 +63,7 @@ class Line:
 
 def _question(line: bytes) -> Question:
     request, _, address = line.decode("utf-8", "surrogateescape").removesuffix("\r").partition(" ")
-    verb, _, scope_name = request.partition(".")
+    verb, _, scope_name = request.partition("_")
     if not address or b"\0" in line:
         return Garbled("the line is not a verb, a space and an address")
     # A stream that no configuration declares is not refused here: whoever answers knows them.

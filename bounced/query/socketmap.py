@@ -3,7 +3,8 @@
 For: Postfix socketmap_table(5), sendmail's socket maps, and our own client library. Never: sockets, a look-up, or a decision.
 
 A request is the netstring of `MAP KEY`, an answer that of `OK VALUE`, `NOTFOUND ` or `TEMP REASON`. The maps, each with a stream of mail
-after a dot where it is not the default one (`access.news`; a dot, since sendmail allows nothing else in the name of a map):
+after an underscore where it is not the default one (`access_news`): sendmail cuts the name of a map at every other mark, and would take
+the rest of the name for a part of the key:
 
     access     an address; the value is an access(5) action          550 5.7.1 recipient is on ...
     transport  an address; the value is a transport(5) entry         error:5.7.1 recipient is on ...
@@ -100,7 +101,7 @@ class Socketmap:
         name, space, key = request.decode("utf-8", "surrogateescape").partition(" ")
         if not space or b"\0" in request:
             return Garbled("the request is not the name of a map, a space and a key")
-        kind, _, scope_name = name.partition(".")
+        kind, _, scope_name = name.partition("_")
         # A stream that no configuration declares is not refused here: whoever answers knows them.
         scope = Scope(scope_name) if scope_name else DEFAULT_SCOPE
         match kind:

@@ -51,6 +51,21 @@ def test_status_of_the_reply_is_believed_before_the_reports() -> None:
         assert (outcome.category, outcome.status) == (Category.NO_SUCH_USER, "5.1.1")
 
 
+def test_derived_status_yields_to_a_frame() -> None:
+    """A status that the report made of a bare 550 or 552 is less than any words: Sendmail says 5.1.1 of a refusal too."""
+    assert judged("550 Rejected", status="5.1.1") == ("blocked", "policy")
+    assert judged("550 5.1.1 Rejected", status="5.1.1") == ("hard", "no-such-user")
+    assert judged("552 mailbox not found", status="5.2.2") == ("hard", "no-such-user")
+    assert judged("input/output error", status="5.2.2") == ("soft", "mailbox-full")
+
+
+def test_firm_status_is_heard_beside_words() -> None:
+    """A deciding code that cannot be meant for a dead mailbox (sender refused, full) goes before deadly words."""
+    assert judged("550 5.1.7 Invalid address")[0] == "blocked"
+    assert judged("550 5.2.2 user unknown") == ("soft", "mailbox-full")
+    assert judged("550 5.7.1 user unknown") == ("hard", "no-such-user")
+
+
 def test_longer_phrase_covers_the_words_inside() -> None:
     """`access denied` inside a phrase that means a dead mailbox is not heard."""
     judgement = weighed("550 Mailbox unavailable or access denied")

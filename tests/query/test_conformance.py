@@ -49,11 +49,11 @@ BOMBS = (
     b"request=smtpd_access_policy\nprotocol_state=RCPT\nrecipient=\0@x\n\n",
     b"check\n",
     b"check \n",
-    b"check. joe@example.org\n",
-    b"check.*.* joe@example.org\n",
+    b"check_ joe@example.org\n",
+    b"check_*_* joe@example.org\n",
     b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
     b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-    b"access.\xff\xfe joe@example.org\n",
+    b"access_\xff\xfe joe@example.org\n",
 )
 
 

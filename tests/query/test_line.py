@@ -9,10 +9,10 @@ from bounced.scope import DEFAULT_SCOPE, Scope
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
 def test_check_and_sign(end: bytes) -> None:
-    """A verb, a blank, an address; with a stream after a dot where it is not the default one."""
+    """A verb, a blank, an address; with a stream after an underscore where it is not the default one."""
     assert list(Line().feed(b"check dead@remote.test" + end)) == [Check("dead@remote.test", DEFAULT_SCOPE)]
-    assert list(Line().feed(b"check.news dead@remote.test" + end)) == [Check("dead@remote.test", Scope("news"))]
-    assert list(Line().feed(b'sign.news "a b"@remote.test' + end)) == [Sign('"a b"@remote.test', Scope("news"))]
+    assert list(Line().feed(b"check_news dead@remote.test" + end)) == [Check("dead@remote.test", Scope("news"))]
+    assert list(Line().feed(b'sign_news "a b"@remote.test' + end)) == [Sign('"a b"@remote.test', Scope("news"))]
 
 
 def test_answers_have_no_line_end() -> None:

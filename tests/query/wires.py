@@ -50,10 +50,10 @@ class SocketmapWire:
         return Socketmap(DOMAIN)
 
     def check(self, recipient: bytes, scope: str) -> bytes:
-        return netstring(b"access.%b %b" % (scope.encode(), recipient))
+        return netstring(b"access_%b %b" % (scope.encode(), recipient))
 
     def sign(self, recipient: bytes, scope: str) -> bytes | None:
-        return netstring(b"sign.%b %b" % (scope.encode(), recipient))
+        return netstring(b"sign_%b %b" % (scope.encode(), recipient))
 
     def aside(self) -> bytes | None:
         return netstring(b"transport *")
@@ -115,10 +115,10 @@ class LineWire:
         return Line()
 
     def check(self, recipient: bytes, scope: str) -> bytes:
-        return b"check.%b %b\n" % (scope.encode(), recipient)
+        return b"check_%b %b\n" % (scope.encode(), recipient)
 
     def sign(self, recipient: bytes, scope: str) -> bytes | None:
-        return b"sign.%b %b\n" % (scope.encode(), recipient)
+        return b"sign_%b %b\n" % (scope.encode(), recipient)
 
     def aside(self) -> bytes | None:
         return None

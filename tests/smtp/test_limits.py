@@ -201,6 +201,42 @@ async def test_who_does_not_read_is_cut(house: House) -> None:
     await client.close()
 
 
+async def test_who_does_not_read_is_not_read(house: House) -> None:
+    """While a client leaves its replies unread its commands wait, so that replies don't fill our memory; then all are answered in order."""
+    address = await house.open(max_junk=1_000_000)
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    sock.connect(address)
+    reader, writer = await asyncio.open_connection(sock=sock, limit=1024)
+    client = Client(reader, writer)
+    await client.reply()
+    await client.say(b"EHLO x")
+    writer.transport.pause_reading()
+    [session] = house.doors[0]._sessions.open()
+    for _ in range(300):
+        client.send(b"NOOP\r\n" * 1000)
+        await asyncio.sleep(0)
+    await until(lambda: session._choked)
+    writer.transport.resume_reading()
+    assert {await client.reply() for _ in range(300_000)} == {"250 2.0.0 ok\r\n"}
+    await client.close()
+
+
+async def test_an_overlong_command_is_one_error_however_it_comes(house: House) -> None:
+    """A command line that goes on and on is dropped as it comes and refused once, when it ends."""
+    address = await house.open()
+    async with await Client.greeted(address) as client:
+        [session] = house.doors[0]._sessions.open()
+        client.send(b"NOOP ")
+        for _ in range(50):
+            client.send(b"x" * 3000)
+            await client.writer.drain()
+            await until(lambda: session._overlong)
+            assert len(session._inbox) <= 4096
+        assert (await client.say(b"")).startswith("500 5.5.2")
+        assert (await client.say(b"NOOP")).startswith("250 ")
+
+
 async def test_large_mail_makes_room_for_bounces(house: House) -> None:
     """Where all memory for mail data is taken, a large mail is put off, and bounces of the usual size are still taken."""
     address = await house.open(max_held=300_000)

@@ -3,14 +3,12 @@
 For: the two commands of the first screen and the block for a second terminal. Never: lines of ours in their place.
 """
 
-import fcntl
 import os
 import re
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import textwrap
 import tomllib
 from collections.abc import Iterator
@@ -22,7 +20,7 @@ from tests.conftest import lacking
 from tests.system.daemon import DOMAIN, PROJECT, Daemon
 from tests.system.postfix import Postfix
 from tests.system.refuser import Refuser
-from tests.system.waiting import until
+from tests.system.waiting import listens, until
 
 README = (PROJECT / "README.md").read_text()
 _INSTALLING = 300.0
@@ -51,12 +49,20 @@ def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def the_port() -> Iterator[None]:
     """The README's port, for one run of these tests at a time on this machine."""
-    with (Path(tempfile.gettempdir()) / "bounced-test-port-2525.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", 2525)) == 0:
-                lacking("port 2525 of 127.0.0.1 to be free")
+    with socket.socket(socket.AF_UNIX) as lock:
+        until(lambda: _bound(lock, "\0bounced tests use port 2525"), "another run of these tests to end", _INSTALLING)
+        if listens(("127.0.0.1", 2525)):
+            lacking("port 2525 of 127.0.0.1 to be free")
         yield
+
+
+def _bound(lock: socket.socket, abstract: str) -> bool:
+    """Take a name that one process of the machine can have, and that goes with it (unix(7))."""
+    try:
+        lock.bind(abstract)
+    except OSError:
+        return False
+    return True
 
 
 @pytest.fixture(scope="module")

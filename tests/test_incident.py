@@ -1,0 +1,115 @@
+"""Incidents: many bounces are one thing, opened once, counted, closed."""
+
+from dataclasses import replace
+
+import pytest
+
+from bounced.address import AddressKey
+from bounced.incident import (
+    MAX_DOMAINS,
+    MAX_SAMPLE,
+    QUIET,
+    Incident,
+    Kind,
+    accepted,
+    is_flood,
+    joined,
+    opened,
+    refusal_subject,
+    refused,
+    settled,
+)
+from bounced.outcome import Blocker, Category, Disposition, Outcome
+from bounced.record import Bounced
+from bounced.scope import Scope
+
+NOON = 1_750_000_000
+LIST = Blocker(name="Example list", ours="192.0.2.1", delisting="https://list.example/remove")
+
+
+def refusal(number: int = 0, blocker: Blocker | None = LIST, text: str = "554 5.7.1 192.0.2.1 is listed") -> Bounced:
+    """Make a bounce in which somebody refuses us."""
+    outcome = Outcome(disposition=Disposition.BLOCKED, category=Category.BLOCKED_IP, rule="r", diagnostic=text, blocker=blocker)
+    key = AddressKey(f"ada@d{number}.example")
+    return Bounced(at=NOON + number, key=key, scope=Scope("news"), token=f"t{number}", signed_at=NOON, outcome=outcome, reader="r")
+
+
+def test_refusals_become_one() -> None:
+    """A hundred refusals of one address of ours by one list are one incident: count, first words, domains, where to ask for removal."""
+    incident: Incident | None = None
+    for number in range(100):
+        incident = refused(incident, refusal(number, text=f"text {number} " + "x" * 1000))
+    assert incident is not None
+    assert (incident.kind, incident.subject, incident.count) == (Kind.REFUSED, "Example list 192.0.2.1", 100)
+    assert incident.sample.startswith("text 0 ")
+    assert len(incident.sample) == MAX_SAMPLE
+    assert incident.domains == tuple(f"d{number}.example" for number in range(MAX_DOMAINS))
+    assert (incident.ours, incident.delisting) == ("192.0.2.1", "https://list.example/remove")
+    assert (incident.opened_at, incident.last_at, incident.closed_at) == (NOON, NOON + 99, None)
+
+
+def test_a_bounce_without_blocker_is_none() -> None:
+    """Where nobody is named there is no incident of that kind."""
+    assert refusal_subject(refusal(blocker=None)) is None
+    assert refused(None, refusal(blocker=None)) is None
+
+
+def test_subjects_tell_what_of_ours() -> None:
+    """The same list that refuses two of our addresses is two subjects; without an address its name alone is."""
+    assert refusal_subject(refusal(blocker=replace(LIST, ours="192.0.2.2"))) != refusal_subject(refusal())
+    assert refusal_subject(refusal(blocker=Blocker(name="google"))) == "google"
+
+
+def test_the_first_known_address_of_removal_stays() -> None:
+    """Where only a later text tells where to ask, that is kept, and not replaced."""
+    incident = refused(None, refusal(blocker=replace(LIST, delisting=None)))
+    incident = refused(incident, refusal())
+    incident = refused(incident, refusal(blocker=replace(LIST, delisting="https://evil.example")))
+    assert incident is not None
+    assert incident.delisting == LIST.delisting
+
+
+def test_ids_are_stable_and_differ() -> None:
+    """An id is made of kind, day and the rest; equal things have equal ids, whatever the subject's letters."""
+    assert opened(Kind.OUTAGE, "google", NOON) == opened(Kind.OUTAGE, "google", NOON)
+    ids = {opened(kind, subject, at).id for kind in Kind for subject in ("google", "\udc80\0") for at in (NOON, NOON + 1)}
+    assert len(ids) == 16
+    assert opened(Kind.OUTAGE, "google", NOON).id.startswith("outage-20250615-")
+
+
+def test_joining_counts_several() -> None:
+    """Several bounces can be counted at once, and an earlier one does not set the clock back."""
+    incident = joined(joined(opened(Kind.BACKSCATTER, "example.net", NOON), NOON + 9, times=7), NOON + 1)
+    assert (incident.count, incident.last_at, incident.domains, incident.sample) == (8, NOON + 9, (), "")
+
+
+def test_acceptance_closes_a_refusal() -> None:
+    """Mail that a concerned domain took later closes a refusal; other domains, earlier mail and other kinds do not."""
+    incident = refused(None, refusal())
+    assert incident is not None
+    assert accepted(incident, NOON + 5, "d0.example").closed_at == NOON + 5
+    assert accepted(incident, NOON + 5, "d1.example") == incident
+    assert accepted(incident, NOON, "d0.example") == incident
+    other = replace(incident, kind=Kind.COMPROMISED)
+    assert accepted(other, NOON + 5, "d0.example") == other
+    closed = replace(incident, closed_at=NOON)
+    assert accepted(closed, NOON + 5, "d0.example") == closed
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_quiet_closes(kind: Kind) -> None:
+    """A day without another closes an incident, once; an outage is its guard's."""
+    incident = joined(opened(kind, "x", NOON), NOON + 60)
+    assert settled(incident, NOON + QUIET) == incident
+    later = settled(incident, NOON + 60 + QUIET)
+    assert later.closed_at == (None if kind is Kind.OUTAGE else NOON + 60 + QUIET)
+    assert settled(later, NOON + 9 * QUIET).closed_at == later.closed_at
+
+
+@pytest.mark.parametrize(
+    ("today", "earlier", "flood"),
+    [(999, [], False), (1_000, [], True), (50_000, [300, 4_000, 20], True), (50_000, [6_000], False), (1_000, [100, 90], True)],
+)
+def test_floods(today: int, earlier: list[int], flood: bool) -> None:
+    """A flood is a thousand on a day, and ten times the worst day before."""
+    assert is_flood(today, earlier) is flood
