@@ -12,12 +12,14 @@ from bounced.status import Reply, StatusCode
 DIAGNOSTIC_LIMIT = 4096
 """Characters of explanation that are kept for one recipient."""
 
-_LOCAL = r"""(?:"(?:[^"\\\n]|\\.){1,64}"|[^\s<>"(),:;@\[\]\\]{1,128})"""
-_DOMAIN = r"""(?:\[[0-9A-Fa-f.:IPv]{2,60}\]|[^\s<>"(),:;@\[\]\\!?'=/*|{}]{1,255})"""
+# Controls, what has no width, what turns the direction of a line, and surrogates: no text that is kept has any.
+_HIDDEN = r"\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff"
+_LOCAL = rf"""(?:"(?:[^"\\{_HIDDEN}]|\\[^{_HIDDEN}]){{1,64}}"|[^\s<>"(),:;@\[\]\\{_HIDDEN}]{{1,128}})"""
+_DOMAIN = rf"""(?:\[[0-9A-Fa-f.:IPv]{{2,60}}\]|[^\s<>"(),:;@\[\]\\!?'=/*|{{}}{_HIDDEN}]{{1,255}})"""
 ADDRESS = re.compile(rf"{_LOCAL}@{_DOMAIN}")
 """An address anywhere in text; `found_addresses` trims what prose leaves on it."""
 
-_UNWANTED = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u200b-\\u200f\\u202a-\\u202e\\u2060-\\u2069\\ufeff\\ud800-\\udfff]")
+_UNWANTED = re.compile(f"[{_HIDDEN}]")
 _OCTAL = re.compile(r"(?:\\[0-3][0-7]{2}){1,400}")
 _UNICODE_ESCAPE = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
 _XTEXT = re.compile(r"\+([0-9A-F]{2})")
@@ -69,6 +71,8 @@ def without_type(value: str) -> str:
 def address(value: str) -> str | None:
     """Read the address in a recipient field: type, brackets, comments, names and RFC 6533 escapes are taken off. None if it holds none."""
     text = without_type(value[:2048])
+    if not text.isprintable():
+        text = _UNWANTED.sub("", text)
     if "\\x{" in text:
         text = _UNICODE_ESCAPE.sub(_code_point, text)
     opened = text.rfind("<")

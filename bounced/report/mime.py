@@ -348,6 +348,8 @@ def _guessed(octets: bytes) -> str:
     except UnicodeError:
         pass
     sample = octets[:4096]
+    if _is_mostly_utf8(sample):
+        return octets.decode("utf-8", "replace")
     for codec, sign in (("euc_jp", _KANA), ("cp932", _KANA), ("gb18030", _HAN)):
         decoded = sample.decode(codec, "ignore")
         if sign.search(decoded) and sample.decode(codec, "replace").count("\ufffd") <= 1:
@@ -356,8 +358,6 @@ def _guessed(octets: bytes) -> str:
     best = max(small, key=lambda codec: small[codec])
     if small[best] > 20 and small[best] * 3 > sum(octet > 0x7F for octet in sample) * 2:
         return octets.decode(best, "replace")
-    if _is_mostly_utf8(octets):
-        return octets.decode("utf-8", "replace")
     return octets.decode("cp1252", "replace")
 
 
