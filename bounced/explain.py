@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import assert_never
 
-from bounced.outcome import Outcome
+from bounced.outcome import Disposition, Outcome
 from bounced.outcome.causes import causes
 from bounced.outcome.judge import UNMATCHED, Hit, judge_feedback, weigh
 from bounced.outcome.ruleset import RuleSet
@@ -15,6 +15,7 @@ from bounced.report import Action, AutomaticReply, Automation, DeliveryReport, F
 from bounced.report.reader import read
 
 _MAX_SHOWN = 300
+_MAX_HITS = 12
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,19 +150,30 @@ def _lines(recipient: Recipient) -> Iterator[str]:
     if recipient.status and recipient.status.remote_mta:
         yield f"  told by   {_shown(recipient.status.remote_mta)}"
     yield f"  to do     {cause.advice}"
-    for hit in recipient.hits[1:]:
-        yield f"  not heard {hit.rule.category} by rule {hit.rule.id}, for {_shown(hit.evidence)!r}"
-    if recipient.status and recipient.status.action is Action.DELAYED:
-        yield "  not heard the disposition: a delay counts for nothing, the queue still tries"
+    yield from _others(recipient)
 
 
 def _because(outcome: Outcome, hits: tuple[Hit, ...]) -> str:
     if hits:
-        softened = ", and a temporary code softens it" if hits[0].rule.disposition != outcome.disposition else ""
-        return f"rule {outcome.rule} ({hits[0].rule.file}) found {_shown(outcome.evidence)!r}{softened}"
+        softened = hits[0].rule.disposition is Disposition.HARD and outcome.disposition is Disposition.SOFT
+        doubt = "; softened by a temporary code or a sign of doubt" if softened else ""
+        return f"rule {outcome.rule} ({hits[0].rule.file}) found {_shown(outcome.evidence)!r}{doubt}"
     if outcome.rule == UNMATCHED:
         return "no rule knows these words"
     return f"of {outcome.rule}"
+
+
+def _others(recipient: Recipient) -> Iterator[str]:
+    """Tell which other rows applied: those that agree, those that were outvoted, and what a delay leaves out."""
+    told = {recipient.outcome.rule}
+    for hit in recipient.hits[:_MAX_HITS]:
+        if hit.rule.id not in told:
+            told.add(hit.rule.id)
+            agrees = hit.rule.category is recipient.outcome.category
+            label = "agreeing " if agrees else f"outvoted  {hit.rule.category},"
+            yield f"  {label} rule {hit.rule.id}, for {_shown(hit.evidence)!r}"
+    if recipient.status and recipient.status.action is Action.DELAYED:
+        yield "  ignored   the disposition: a delay counts for nothing, the queue still tries"
 
 
 def _shown(text: str) -> str:

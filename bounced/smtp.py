@@ -55,6 +55,7 @@ _TRANSIENT, _PERMANENT = b"45"
 """First octets of replies (RFC 5321 section 4.2.1)."""
 
 _NO_SMTP = frozenset({b"GET", b"POST", b"PUT", b"HEAD", b"CONNECT", b"OPTIONS", b"DELETE", b"PATCH", b"TRACE", b"PRI"})
+_CONSEQUENT = frozenset({b"DATA", b"QUIT", b"STARTTLS"})
 _PRODUCTIVE = frozenset({b"MAIL", b"RCPT", b"DATA", b"QUIT"})
 
 
@@ -279,7 +280,7 @@ class _Session(SMTP):
         self._replies.append(answer)
         if answer[0] >= _TRANSIENT or verb not in _PRODUCTIVE:
             self._count(answer)
-        if self._state is _State.OPEN:
+        if verb in _CONSEQUENT and self._state is _State.OPEN:
             self._follow(answer)
 
     def _is_no_smtp(self, verb: bytes) -> bool:

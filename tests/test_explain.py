@@ -83,16 +83,17 @@ def test_text_tells_rule_words_and_what_was_not_heard() -> None:
         "joe@example.net: blocked, blocked-ip",
         "  refusal   Spamhaus, refuses 192.0.2.1, https://check.spamhaus.org/",
         "  told by   mx.example.net",
-        "  not heard no-such-user by rule user-unknown, for 'user unknown'",
+        "  outvoted  no-such-user, rule user-unknown, for 'user unknown'",
     ):
         assert line in text.splitlines()
+    assert "  agreeing  rule " in text
     assert "found 'zen.spamhaus.org'" in text or "found 'blocked using'" in text
 
 
 def test_text_tells_softening_and_delay() -> None:
     """It is said when a temporary code softens a row, and when a delay counts for nothing."""
     status = RecipientStatus(action=Action.FAILED, final_recipient="joe@example.net", status=StatusCode(4, 1, 1), diagnostic="user unknown")
-    assert "and a temporary code softens it" in as_text(explain_report(report(status), RULES))
+    assert "softened by a temporary code" in as_text(explain_report(report(status), RULES))
     assert "a delay counts for nothing" in as_text(explain_report(report(failed("mailbox full", action=Action.DELAYED)), RULES))
 
 

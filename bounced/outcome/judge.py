@@ -30,6 +30,7 @@ MAX_DIAGNOSTIC = 1024
 """Characters of the text that an outcome keeps."""
 
 _STATUSES = 4
+_BESIDE = 100
 _CODES = re.compile(r"(?<![\d.])[45]\.\d{1,3}\.\d{1,3}(?!\d|\.\d)")
 _LEADING_REPLY = re.compile(r"\s*(?:[\w-]{1,20};)?\s*([45]\d\d)(?=[ \-]|$)")
 _LIMITS = frozenset({Category.MAILBOX_FULL, Category.MESSAGE_TOO_LARGE, Category.RATE_LIMITED})
@@ -58,14 +59,15 @@ class Hit:
     voice: int = 0
 
     @property
-    def rank(self) -> tuple[int, int, int, int, int, bool]:
-        """The higher speaks."""
-        rule = self.rule
-        caution = 2 if _contests(rule) else 1 if rule.disposition is Disposition.HARD and self.found else 0
+    def rank(self) -> tuple[int, int, int, int, int, bool, int, str]:
+        """The higher speaks. Of two that say as much, the later in the text: the reason follows the refusal."""
+        rule, found = self.rule, self.found
+        caution = 2 if _contests(rule) else 1 if rule.disposition is Disposition.HARD and found else 0
         caution -= rule.category is Category.UNDETERMINED
-        narrow = 2 * bool(rule.provider) + bool(rule.statuses and self.found) + bool(rule.replies and self.found)
+        narrow = 2 * bool(rule.provider) + bool(rule.statuses and found) + bool(rule.replies and found)
         mild = rule.disposition is not Disposition.HARD
-        return self.level, caution, narrow, -self.voice, len(self.found.phrase) if self.found else 0, mild
+        length, start = (len(found.phrase), found.start) if found else (0, 0)
+        return self.level, caution, narrow, -self.voice, length, mild, start, rule.id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +98,7 @@ def weigh(recipient: RecipientStatus, reporting_mta: str | None, rules: RuleSet)
         category = Category.EXPIRED if delayed else Category.UNDETERMINED
         return Judgement(outcome=case.outcome(category, Disposition.NONE if delayed else Disposition.SOFT, UNMATCHED), hits=())
     winner = hits[0]
-    disposition = Disposition.NONE if delayed else case.disposition(winner.rule)
+    disposition = Disposition.NONE if delayed else case.disposition(hits)
     return Judgement(outcome=case.outcome(winner.rule.category, disposition, winner.rule.id, winner.evidence), hits=hits)
 
 
@@ -130,12 +132,13 @@ class _Case:
         folded = fold(text)
         found = tuple(rules.phrases.search(folded))
         leading = None if recipient.reply else _LEADING_REPLY.match(text)
+        reply = str(recipient.reply.code) if recipient.reply else leading[1] if leading else None
         return cls(
             text=text,
             folded=folded,
             statuses=_statuses(recipient, text),
-            derived=_derived(recipient, text),
-            reply=str(recipient.reply.code) if recipient.reply else leading[1] if leading else None,
+            derived=_derived(recipient, text, reply),
+            reply=reply,
             found=found,
             providers=_providers(recipient, reporting_mta, found, rules),
             rules=rules,
@@ -146,10 +149,12 @@ class _Case:
         """Whether the codes say that trying again may help: the reply if there is one, else the status."""
         return self.reply[0] == "4" if self.reply else bool(self.statuses) and self.statuses[0][0] == "4"
 
-    def disposition(self, rule: Rule) -> Disposition:
-        if rule.disposition is Disposition.HARD and self.temporary and not rule.firm:
+    def disposition(self, hits: tuple[Hit, ...]) -> Disposition:
+        """Take the winner's disposition; a death that is not firm is softened by a temporary code or by a frame that doubts it."""
+        winner = hits[0].rule
+        if winner.disposition is Disposition.HARD and not winner.firm and (self.temporary or any(_doubts(hit, hits[0]) for hit in hits)):
             return Disposition.SOFT
-        return rule.disposition
+        return winner.disposition
 
     def outcome(self, category: Category, disposition: Disposition, rule: str, evidence: str = "") -> Outcome:
         refused = disposition is Disposition.BLOCKED or category is Category.BLOCKED_IP
@@ -220,11 +225,9 @@ def _codes(text: str) -> Iterator[str]:
     return (match[0] for match in _CODES.finditer(text, 0, MAX_TEXT))
 
 
-def _derived(recipient: RecipientStatus, text: str) -> str | None:
-    if recipient.status is None or recipient.reply is None or recipient.reply.status is not None:
-        return None
-    status = str(recipient.status)
-    return None if status in text else status
+def _derived(recipient: RecipientStatus, text: str, reply: str | None) -> str | None:
+    said = reply is None or (recipient.reply is not None and recipient.reply.status is not None)
+    return None if recipient.status is None or said or str(recipient.status) in text else str(recipient.status)
 
 
 def _vague(status: str) -> bool:
@@ -265,6 +268,16 @@ def _contests(rule: Rule) -> bool:
     """Tell whether a row, where it applies, forbids to call the address dead."""
     passing = rule.firm and rule.disposition is Disposition.SOFT
     return not rule.weak and (rule.disposition is Disposition.BLOCKED or rule.category in _LIMITS or passing)
+
+
+def _doubts(hit: Hit, winner: Hit) -> bool:
+    """Tell whether a firm frame speaks against a death: "try again later" beside the words, "message rejected" against a mere code."""
+    if not (hit.found and hit.rule.weak and hit.rule.firm):
+        return False
+    if winner.found is None:
+        return True
+    apart = max(hit.found.start - winner.found.end, winner.found.start - hit.found.end)
+    return hit.rule.disposition is Disposition.SOFT and apart <= _BESIDE
 
 
 def _ordered(hits: list[Hit]) -> tuple[Hit, ...]:

@@ -82,6 +82,8 @@ def _find(entry: _Entry, folded: str) -> tuple[int, int] | None:
     first, *rest = entry.parts
     if entry.spoken:
         return _spoken(first, folded)
+    if not rest:
+        return _whole(first, folded, 0, len(folded))
     begin = 0
     for _ in range(_TRIES):
         head = _whole(first, folded, begin, len(folded))

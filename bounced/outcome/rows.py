@@ -15,8 +15,8 @@ class Rule:
 
     `statuses` are written 5.1.1, x.1.1 (any class) or 5.7.* (any detail); `replies` are codes (550) or classes (5xx); `phrases` are folded.
     `firm`: the row names its disposition, so a temporary code in the same report does not soften it, and its exact status is heard beside
-    words. `weak`: the phrase only frames the real reason ("could not be delivered for 5 days"), so every plainer sign goes before it.
-    `own`: a row of the operator.
+    words. `weak`: the phrase only frames the real reason ("could not be delivered for 5 days"), so every plainer sign goes before it;
+    a weak and firm one softens a death beside it. `own`: a row of the operator.
     """
 
     id: str

@@ -59,8 +59,8 @@ def of_sections(letter: Letter, reader: str, told: Iterable[tuple[str, str]], wh
 
 def of_addresses(letter: Letter, reader: str, addresses: list[str]) -> DeliveryReport | None:
     """Make a report of the addresses alone; what the letter says of each is searched in it."""
-    named = addresses[:200]
-    return of_sections(letter, reader, [(address, prose.explanation(letter.note, address, named)) for address in named])
+    told = prose.explanations(letter.note, addresses[:MAX_RECIPIENTS])
+    return of_sections(letter, reader, [(address, told.get(address.lower(), "")) for address in addresses[:MAX_RECIPIENTS]])
 
 
 def status(what: Action, address: str, text: str) -> RecipientStatus:

@@ -4,6 +4,7 @@ For: the machine-readable part, and the words of the readable one where the form
 """
 
 import re
+from dataclasses import replace
 
 from bounced.report import Action, DeliveryReport, RecipientStatus, Returned, fields, prose
 from bounced.report.mime import Message, Part, to_text
@@ -25,6 +26,8 @@ _UNFRAMED = re.compile(
 )
 # Sendmail keeps the first line only of a reply of many.
 _CUT_REPLY = re.compile(r"[245]\d\d-(?!.* [245]\d\d )")
+_FIELD_LIMIT = 16 << 10
+_STATUS_LIMIT = 512 << 10
 _UNFRAMED_LIMIT = 16 << 10
 
 Fields = dict[str, str]
@@ -35,7 +38,7 @@ def read(message: Message) -> DeliveryReport | None:
     part = message.first(*_STATUS_TYPES)
     if part is None:
         return None
-    per_message, groups = _groups(to_text(part.decoded(), "utf-8" if b"\x1b" not in part.body[:512] else ""))
+    per_message, groups = _groups(to_text(part.decoded(_STATUS_LIMIT), ""))
     if not groups:
         return None
     came_back = returned(message)
@@ -100,7 +103,14 @@ def _statuses(message: Message, part: Part, groups: list[Fields], came_back: Ret
     if any(_says_too_little(status) for status in statuses):
         note = prose.note(message, before=part)
         statuses = prose.enrich(statuses, note, came_back)
-    return tuple(status for status in statuses if status.address)
+    named = (status if status.address else _with_bare_name(status, group) for status, group in zip(statuses, groups, strict=True))
+    return tuple(status for status in named if status.address)
+
+
+def _with_bare_name(status: RecipientStatus, group: Fields) -> RecipientStatus:
+    """Keep a local name without domain (X.400 and LAN gateways write it): it says at least that somebody failed."""
+    name = fields.clean(fields.without_type(group.get("final-recipient", "")), 255).strip("<>")
+    return replace(status, final_recipient=name) if name and " " not in name else status
 
 
 def _says_too_little(status: RecipientStatus) -> bool:
@@ -108,9 +118,11 @@ def _says_too_little(status: RecipientStatus) -> bool:
         return True
     if status.action not in (Action.FAILED, Action.DELAYED):
         return False
+    reply = status.reply
+    generic = status.status is not None and not status.status.subject
     return (
-        status.reply is None
-        or (status.reply.status is None and len(status.diagnostic) <= 20)
+        len(status.diagnostic) <= 20
+        or (generic and (reply is None or (reply.code < 500 and status.action is Action.FAILED)))
         or _CUT_REPLY.match(status.diagnostic) is not None
     )
 
@@ -122,7 +134,9 @@ def _status(group: Fields) -> RecipientStatus:
         decoded = fields.without_xtext(original)
         original = decoded if decoded.lower() == final.lower() else original
     code = StatusCode.parse(group.get("status", ""))
-    diagnostic = fields.unescaped(fields.clean(fields.without_type(group.get("diagnostic-code", ""))))
+    diagnostic = fields.unescaped(
+        fields.printable(fields.without_type(group.get("diagnostic-code", "")[:_FIELD_LIMIT]), fields.DIAGNOSTIC_LIMIT)
+    )
     remote = group.get("remote-mta")
     return RecipientStatus(
         action=_action(group, code),

@@ -14,8 +14,12 @@ DIAGNOSTIC_LIMIT = 4096
 
 # Controls, what has no width, what turns the direction of a line, and surrogates: no text that is kept has any.
 _HIDDEN = r"\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff"
-_LOCAL = rf"""(?:"(?:[^"\\{_HIDDEN}]|\\[^{_HIDDEN}]){{1,64}}"|[^\s<>"(),:;@\[\]\\{_HIDDEN}]{{1,128}})"""
-_DOMAIN = rf"""(?:\[[0-9A-Fa-f.:IPv]{{2,60}}\]|[^\s<>"(),:;@\[\]\\!?'=/*|{{}}{_HIDDEN}]{{1,255}})"""
+_NO_WORD = rf"""\s<>"(),:;@\[\]\\{_HIDDEN}"""
+# Possessive, and only from where a word begins: linear on whatever text.
+_LOCAL = rf"""(?<![^{_NO_WORD}])(?:[^{_NO_WORD}]{{1,128}}+|"(?:[^"\\{_HIDDEN}]|\\[^{_HIDDEN}]){{1,64}}+")"""
+_DOMAIN = rf"""(?:[^{_NO_WORD}!?'=/*|{{}}]{{1,255}}+|\[[0-9A-Fa-f.:IPv]{{2,60}}\])"""
+PLAIN = re.compile(r"[A-Za-z0-9._+=&/~-]{1,64}@[A-Za-z0-9.-]{1,254}[A-Za-z0-9]")
+"""What nearly every address is."""
 ADDRESS = re.compile(rf"{_LOCAL}@{_DOMAIN}")
 """An address anywhere in text; `found_addresses` trims what prose leaves on it."""
 
@@ -24,13 +28,32 @@ _OCTAL = re.compile(r"(?:\\[0-3][0-7]{2}){1,400}")
 _UNICODE_ESCAPE = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
 _XTEXT = re.compile(r"\+([0-9A-F]{2})")
 _TYPE = re.compile(r"[ \t]*([A-Za-z][A-Za-z0-9-]{0,30})[ \t]*;[ \t]*")
-_CODE = r"([45][0-57]\d)(?:[ -]{1,3}(?=[^\s\d]|\d\D?\.|\d{3}[ -])|[ ]?\(?#(?=[45]\.)|[:,;][ ]?(?=\D)|$)"
-_ENHANCED = r"(?:\(?#?([245]\.\d{1,3}\.\d{1,3})(?![\d.]*\d)[\]): -]{0,3})?"
-_REPLY_STRONG = re.compile(
-    rf"(?:^|[:<\[(\"'|][ ]?|(?:said|was|reason|code|returned|error|response|<<<|with|status)[ ])(?:SMTP;[ ]?)?{_CODE}{_ENHANCED}",
-    re.IGNORECASE,
+_REPLY = re.compile(
+    r"(?<![\w.@/+=,])([45][0-57]\d)"
+    r"(?:[ -]{1,3}(?=[^\s\d]|\d\D?\.|\d{3}[ -]|\d{1,2}[a-zA-Z])|[ ]?\(?#(?=[45]\.)|[:,;][ ]?(?=\D)|$)"
+    r"(?:[45]\d\d[ -])?(?:\(?#?([245]\.\d{1,3}\.\d{1,3})(?![\d.]*\d)[\]): -]{0,3})?"
 )
-_REPLY_WEAK = re.compile(rf"(?<![\w.@:/+=,-])(?<!port )(?<!line ){_CODE}{_ENHANCED}", re.IGNORECASE)
+# What stands before a code that is a reply; before others it may be a port, a line, a count.
+_BEFORE_REPLY = (
+    ":",
+    "<",
+    "[",
+    "(",
+    '"',
+    "'",
+    "|",
+    ";",
+    "said",
+    "was",
+    "reason",
+    "code",
+    "returned",
+    "error",
+    "response",
+    "with",
+    "status",
+    "-",
+)
 _CONTINUED = re.compile(r" (?:[245]\d\d[- ])(?:[245]\.\d{1,3}\.\d{1,3}[- ]{1,2})?")
 _COMMENT = re.compile(r"\([^()]{0,300}\)")
 _TRAILING = ".,;:!?'`*_-"
@@ -43,7 +66,11 @@ _ACTIONS = {action.value: action for action in Action} | {
 
 def clean(text: str, limit: int = DIAGNOSTIC_LIMIT) -> str:
     """Return the text on one line, single-spaced, without control and direction characters, at most `limit` characters."""
-    text = " ".join(text[: 4 * limit].split())
+    return printable(" ".join(text[: 4 * limit].split()), limit)
+
+
+def printable(text: str, limit: int) -> str:
+    """Return text of one line without control and direction characters, at most `limit` characters."""
     if not text.isprintable():
         text = _UNWANTED.sub("", text)
     return text[:limit]
@@ -71,6 +98,8 @@ def without_type(value: str) -> str:
 def address(value: str) -> str | None:
     """Read the address in a recipient field: type, brackets, comments, names and RFC 6533 escapes are taken off. None if it holds none."""
     text = without_type(value[:2048])
+    if PLAIN.fullmatch(text):
+        return text
     if not text.isprintable():
         text = _UNWANTED.sub("", text)
     if "\\x{" in text:
@@ -107,6 +136,9 @@ def found_addresses(text: str, limit: int = 50) -> list[str]:
     found: dict[str, None] = {}
     if "@" not in text:
         return []
+    bare = text.strip("<> ")
+    if PLAIN.fullmatch(bare):
+        return [bare]
     for match in ADDRESS.finditer(text):
         candidate = match[0].removeprefix("mailto:").lstrip(".'`*-").rstrip(_TRAILING)
         if "." in candidate.rpartition("@")[2] or candidate.endswith("]"):
@@ -122,12 +154,23 @@ def action(value: str) -> Action | None:
     return _ACTIONS.get(words[0].lower().rstrip(";,.")) if words else None
 
 
+def _deciding(text: str) -> re.Match[str] | None:
+    weak: re.Match[str] | None = None
+    for found in _REPLY.finditer(text):
+        before = text[max(0, found.start() - 12) : found.start()].rstrip().lower()
+        if before.endswith(_BEFORE_REPLY):
+            return found
+        if weak is None and not before.endswith(("port", "line", "for", "last", "after", "than", "about", "to")):
+            weak = found
+    return weak
+
+
 def find_reply(text: str) -> Reply | None:
     """Find the SMTP reply in a line of `clean` text: three-digit code, enhanced status, text.
 
     The codes of a multi-line reply's later lines are dropped.
     """
-    found = _REPLY_STRONG.search(text) or _REPLY_WEAK.search(text)
+    found = _REPLY.match(text) or _deciding(text)
     if not found:
         return None
     rest = text[found.end() :]

@@ -19,7 +19,7 @@ TEXT_LIMIT = 128 << 10
 
 _BOUNDARY_LIMIT = 256  # RFC 2046 says 70; longer ones are met
 _HEADER_VALUE_LIMIT = 16 << 10
-_FOLD = re.compile(rb"\n[ \t]+")
+_LF = 10
 _FIELD_START = re.compile(rb"[!-9;-~]{1,100}[ \t]*:")
 _PARAMETER = re.compile(r';[ \t]*([A-Za-z0-9_*-]{1,40})[ \t]*=[ \t]*(?:"([^"]{0,300})"|([^\s;"]{1,300}))')
 _ENCODED_WORD = re.compile(r"=\?([^?\s]{1,40})\?([bBqQ])\?([^?]{0,2000})\?=(?:\s{1,8}(?==\?))?")
@@ -106,14 +106,13 @@ class Part(NamedTuple):
     end: int
     level: int
 
-    @property
-    def body(self) -> bytes:
-        """The body as sent, at most TEXT_LIMIT octets."""
-        return self.buffer[self.start : min(self.end, self.start + TEXT_LIMIT)]
+    def body(self, limit: int = TEXT_LIMIT) -> bytes:
+        """Return the body as sent, at most `limit` octets."""
+        return self.buffer[self.start : min(self.end, self.start + limit)]
 
-    def decoded(self) -> bytes:
-        """The body without its content transfer encoding (RFC 2045 section 6), bounded."""
-        return _without_encoding(self.body, self.headers)
+    def decoded(self, limit: int = TEXT_LIMIT) -> bytes:
+        """Return the body without its content transfer encoding (RFC 2045 section 6), at most `limit` octets of it read."""
+        return _without_encoding(self.body(limit), self.headers)
 
     def text(self) -> str:
         """The body as text, whatever its character set; HTML without its tags."""
@@ -151,18 +150,30 @@ def scan(content: bytes) -> Message:
     return _scan(buffer, 0, len(buffer), 0, len(content) > SCAN_LIMIT)
 
 
-def scan_within(part: Part) -> Message:
+def inner_message(part: Part) -> Message:
     """Scan the message that a part of type message/rfc822 or its like holds, encoded or not."""
-    body = part.decoded() if part.headers.raw(b"content-transfer-encoding") else b""
-    if body and body != part.body:
-        buffer = _with_line_feeds(body)
-        return _scan(buffer, 0, len(buffer), part.level + 1, over_limit=False)
-    return _scan(part.buffer, part.start, part.end, part.level + 1, over_limit=False)
+    buffer, start, end = _inner(part)
+    return _scan(buffer, start, end, part.level + 1, over_limit=False)
+
+
+def inner_headers(part: Part) -> Headers:
+    """Return the header block of that message alone."""
+    return _headers(*_inner(part))[0]
+
+
+def _inner(part: Part) -> tuple[bytes, int, int]:
+    """Return where the message in a part stands, decoded if it must be, without blank lines ahead."""
+    buffer, start, end = part.buffer, part.start, part.end
+    encoding = part.headers.raw(b"content-transfer-encoding")
+    if encoding and encoding[0].strip().lower() in (b"base64", b"quoted-printable"):
+        buffer = _with_line_feeds(part.decoded())
+        start, end = 0, len(buffer)
+    while start < end and buffer[start] == _LF:
+        start += 1
+    return buffer, start, end
 
 
 def _scan(buffer: bytes, start: int, end: int, level: int, over_limit: bool) -> Message:
-    while start < end and buffer[start : start + 1] == b"\n":
-        start += 1
     headers, body, over = _headers(buffer, start, end)
     over_limit = over_limit or over
     leaves: list[Part] = []
@@ -281,8 +292,8 @@ def parameter(value: str, name: str) -> str:
 
 def header_text(raw: bytes) -> str:
     """Return a header's value unfolded and decoded, encoded words (RFC 2047) and raw octets alike."""
-    unfolded = _FOLD.sub(b" ", raw) if b"\n" in raw else raw
-    text = to_text(unfolded.strip(), "")
+    unfolded = b" ".join(raw.split())
+    text = unfolded.decode("ascii") if unfolded.isascii() and b"\x1b" not in unfolded else to_text(unfolded, "")
     return _ENCODED_WORD.sub(_word, text) if "=?" in text else text
 
 

@@ -18,9 +18,12 @@ from bounced.status import StatusCode
 
 NOTE_LIMIT = 128 << 10
 LINE_LIMIT = 4000
+_LINES_EACH = 60
+_READABLE = ("text/plain", "text/html", "text", "text/enriched", "message/plain")
 
+# Searched in lower case: case-blind, each line would cost ten times as much.
 _COPY = re.compile(
-    r"""^[ \t>#|]{0,8}[-=*_+~#]{0,90}[ \t]{0,4}(?:
+    r"""^[ \t>#|]{0,8}+[-=*_+~#]{0,90}+[ \t]{0,4}+(?=[^\W\d_])(?:
       (?:below[ ]this[ ]line|enclosed|included|attached|this|below|following|here)[ ](?:is|are)[ ](?:an?[ ]|the[ ])?(?:cop(?:y
       |ies)[ ]of|full[ ]copy|headers?[ ]of)
     | the[ ](?:headers?|body|start|text)[ ](?:of|from)[ ](?:the|your)[ ](?:original[ ])?(?:message|mail)
@@ -38,7 +41,7 @@ _COPY = re.compile(
     | (?:received:[ \t]+(?:from|by|\(|via)|return-path:[ \t]{0,4}<|x-envelope-from:|delivered-to:[ ]|content-type:[ ]message/rfc822
       |dkim-signature:[ ]?v=)
     )""",
-    re.IGNORECASE | re.MULTILINE | re.VERBOSE,
+    re.MULTILINE | re.VERBOSE,
 )
 _HEADER_LINE = re.compile(
     r"^(?:received|return-path|message-id|from|to|subject|date|mime-version|content-type|x-[\w-]{1,40}|dkim-signature|delivered-to)[ \t]?:",
@@ -56,7 +59,6 @@ _SAID = re.compile(
     r"in the queue|expired|time.?out|could not deliver for|unknown|rejected|quota|full|refused|not exist|disabled|denied|blocked"
     r"|too large|exceed|"
     r"delay|unrout|not found|no such|grund|raison|motivo|причин|原因|理由|エラー|错误|錯誤|오류|errore|erreur|fehler|ошибк",
-    re.IGNORECASE,
 )
 _CHATTER = re.compile(
     r"""no[ ]action[ ]is[ ]required|delivery[ ]attempts[ ]will[ ]continue|you[ ]do[ ]not[ ]need[ ]to[ ]re-?send
@@ -67,7 +69,7 @@ _CHATTER = re.compile(
       |this[ ]is[ ]a[ ]mime|the[ ]mail[ ]system[ ]*$|message[ ]identifier[ ]is
     | warning[ ]message[ ]only|warning[ ]only|multi-?part[ ]message|^hi[.!]|^hello|contact[ ]your[ ](?:postmaster|administrator)
       |attempt[s]?[ ]to[ ]deliver[ ]the[ ]message[ ]will""",
-    re.IGNORECASE | re.VERBOSE,
+    re.VERBOSE,
 )
 
 
@@ -100,23 +102,23 @@ def letter(message: Message) -> Letter:
 
 def note(message: Message, before: Part | None = None, cut: bool = True) -> str:
     """Return the readable text: the text parts ahead of part `before` and of the returned mail, up to the mark of an inline copy."""
-    texts: list[str] = []
-    pages: list[str] = []
+    readable: list[Part] = []
     for part in message.parts:
         if part is before or part.content_type in RETURNED_TYPES:
             break
-        if part.content_type in ("text/plain", "text/html", "text/plain;", "text", "text/enriched", "message/plain"):
-            (pages if part.content_type == "text/html" else texts).append(part.text())
-    text = "\n\n".join(texts)
-    if len(text) < 40 or not text.strip():
-        text = "\n\n".join([text, *pages])
+        if part.content_type in _READABLE:
+            readable.append(part)
+    text = "\n\n".join(part.text() for part in readable if part.content_type != "text/html")
+    if len(text) < 40:
+        text = "\n\n".join([text, *(part.text() for part in readable if part.content_type == "text/html")])
     text = fields.unescaped(text[:NOTE_LIMIT])
     return text[: copy_start(text)] if cut else text
 
 
 def copy_start(text: str) -> int:
     """Return where the copy of the original mail begins in a letter; its end if there is none."""
-    for found in _COPY.finditer(text):
+    lower = text.lower()
+    for found in _COPY.finditer(lower if len(lower) == len(text) else text):
         if found.start() > 0 or not text.strip().startswith("-"):
             rest = text[found.start() : found.start() + 6000]
             if _HEADER_LINE.search(rest) or not rest[found.end() - found.start() :].strip("-=*_ \n.:") or len(text) - found.end() < 400:
@@ -138,26 +140,27 @@ def paragraphs(text: str) -> list[str]:
     return [paragraph for paragraph in _PARAGRAPH_KEEPING_INDENT.split(text, 2000) if paragraph and not paragraph.isspace()][:2000]
 
 
-def explanation(text: str, address: str, others: Iterable[str] = ()) -> str:
-    """Return what a letter says of `address` and of none of the `others`, on one line; empty if it only names it."""
-    wanted, foreign = address.lower(), [other.lower() for other in others if other.lower() != address.lower()]
-    if not foreign:
-        return explanation_for_one(text, address)
-    kept: list[str] = []
-    inside = False
+def explanations(text: str, addresses: Iterable[str]) -> dict[str, str]:
+    """Return what a letter says of each address, by the address in lower case, on one line; nothing for those it does not name.
+
+    A line that names an address begins what is said of it, which goes on to the next address or to an empty line after a reason.
+    """
+    named = {address.lower(): address for address in addresses}
+    if len(named) == 1:
+        return {lower: explanation_for_one(text, address) for lower, address in named.items()}
+    told: dict[str, list[str]] = {lower: [] for lower in named}
+    inside: str | None = None
     for line in text.split("\n"):
-        lower = line[:LINE_LIMIT].lower()
-        if "@" in lower and wanted in lower:
-            inside = True
-        elif "@" in lower and any(other in lower for other in foreign):
-            inside = False
-        elif inside and not line.strip() and kept and not _says_more(" ".join(kept), address):
-            continue
-        elif inside and not line.strip():
-            inside = False
-        if inside:
-            kept.append(line[:LINE_LIMIT])
-    return fields.clean(" ".join(kept))
+        if "@" in line:
+            mentioned = (match[0].lower().rstrip(".") for match in fields.ADDRESS.finditer(line[:LINE_LIMIT]))
+            here = [address for address in mentioned if address in told]
+            if here and inside not in here:
+                inside = here[0]
+        elif inside is not None and not line.strip() and _says_more(" ".join(told[inside]), inside):
+            inside = None
+        if inside is not None and len(told[inside]) < _LINES_EACH:
+            told[inside].append(line[:LINE_LIMIT])
+    return {lower: fields.clean("\n".join(lines)) for lower, lines in told.items() if lines}
 
 
 def explanation_for_one(text: str, address: str) -> str:
@@ -174,7 +177,7 @@ def explanation_for_one(text: str, address: str) -> str:
             naming.append(paragraph[max(0, lower.find(wanted) - 500) :][:LINE_LIMIT])
         elif _TRANSCRIPT.search(paragraph) or _CODED.search(paragraph):
             telling.append(paragraph[:LINE_LIMIT])
-        elif seen and not _CHATTER.search(paragraph):
+        elif seen and not _CHATTER.search(lower):
             after.append(paragraph[:LINE_LIMIT])
     told = fields.clean("\n".join(naming + telling))
     if _says_more(told, address) and (_CODED.search(told) or _SAID.search(told.lower().replace(wanted, ""))):
@@ -195,23 +198,18 @@ def enrich(statuses: list[RecipientStatus], text: str, came_back: Returned | Non
         if len(statuses) - len(known) == 1 and len(spare) >= 1:
             statuses = [status if status.address else replace(status, final_recipient=spare[0]) for status in statuses]
             known = [status.address for status in statuses if status.address]
-    return [with_explanation(status, text, known) for status in statuses]
+    told = explanations(text, [name for status in statuses for name in (status.final_recipient, status.original_recipient) if name])
+    return [_with_explanation(status, told) for status in statuses]
 
 
-def with_explanation(status: RecipientStatus, text: str, known: list[str]) -> RecipientStatus:
+def _with_explanation(status: RecipientStatus, told: dict[str, str]) -> RecipientStatus:
     """Return the status with the letter's words added to its diagnostic, and its reply from there if it had none."""
-    if status.address is None or not text:
+    names = {name.lower(): name for name in (status.final_recipient, status.original_recipient) if name}
+    words = next((told[name] for name in names if told.get(name)), "")
+    if not words or words in status.diagnostic:
         return status
-    names = {name.lower() for name in (status.final_recipient, status.original_recipient) if name}
-    others = [other for other in known if other.lower() not in names]
-    lower = text.lower()
-    named = next((name for name in (status.final_recipient, status.original_recipient) if name and name.lower() in lower), status.address)
-    told = explanation(text, named, others)
-    if not told or told in status.diagnostic:
-        return status
-    reply = status.reply or fields.find_reply(told)
-    diagnostic = fields.clean(f"{status.diagnostic} {told}")
-    return replace(status, diagnostic=diagnostic, reply=reply)
+    reply = status.reply or fields.find_reply(words)
+    return replace(status, diagnostic=fields.clean(f"{status.diagnostic} {words}"), reply=reply)
 
 
 _ADDR = fields.ADDRESS.pattern

@@ -6,8 +6,8 @@ whatever the octets are; the clock; more work than the bounds of mime allow.
 
 from bounced.report import Report, Unrecognized, automatic, delivery_status, feedback, last_resort
 from bounced.report.dialects import DIALECTS
-from bounced.report.mime import Message, scan
-from bounced.report.prose import letter
+from bounced.report.mime import Message, inner_message, scan
+from bounced.report.prose import Letter, letter
 
 
 def read(content: bytes) -> Report:
@@ -38,6 +38,18 @@ def _read(message: Message) -> Report | None:
             report = dialect.read(written)
             if report is not None:
                 return report
+    report = _nested(written)
+    if report is not None:
+        return report
     if last_resort.sent_by_daemon(written):
         return last_resort.read(written) or automatic.read(message)
     return automatic.read(message) or last_resort.read(written)
+
+
+def _nested(written: Letter) -> Report | None:
+    """Read the report that a gateway forwards as the mail it returns: only where both senders are mail systems."""
+    part = written.message.first("message/rfc822")
+    if part is None or not last_resort.by_machine(written):
+        return None
+    inner = inner_message(part)
+    return delivery_status.read(inner) if last_resort.is_daemon(inner.headers.get(b"from")) else None

@@ -4,8 +4,8 @@ For: the few headers that prove or name something. Never: the body, or belief in
 """
 
 from bounced.report import Returned
-from bounced.report.fields import address, clean, found_addresses
-from bounced.report.mime import Headers, Message, Part, scan_within
+from bounced.report.fields import address, found_addresses, printable
+from bounced.report.mime import Headers, Message, Part, inner_headers
 
 TYPES = (
     "message/rfc822", "text/rfc822-headers", "message/global", "message/global-headers", "text/rfc822-header", "message/rfc822-headers",
@@ -24,16 +24,16 @@ def returned(message: Message) -> Returned | None:
 
 def of_part(part: Part) -> Returned | None:
     """Read the headers that stand in the body of `part`."""
-    return of_headers(scan_within(part).headers)
+    return of_headers(inner_headers(part))
 
 
 def of_headers(headers: Headers) -> Returned | None:
     """Return the headers that prove or name something; None if there is none of them."""
-    message_id = clean(headers.get(b"message-id"), 1000)
+    message_id = printable(headers.get(b"message-id"), 1000)
     sender = address(headers.get(b"from"))
     recipients = tuple(found_addresses(headers.get(b"to")[:_ADDRESS_LIST_LIMIT]))
     return_path = address(headers.get(b"return-path")) or address(headers.get(b"x-envelope-from"))
-    received = tuple(clean(line, 1000) for line in headers.all(b"received"))
+    received = tuple(printable(line, 1000) for line in headers.all(b"received"))
     if not (message_id or sender or recipients or return_path or received):
         return None
     return Returned(message_id=message_id or None, return_path=return_path, sender=sender, recipients=recipients, received=received)

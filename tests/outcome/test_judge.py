@@ -1,5 +1,7 @@
 """Which row speaks: precedence, contradictions, providers, codes, actions; and that judging is total."""
 
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from bounced.status import Reply, StatusCode
 from tests.outcome.cases import RULES, judged, recipient, weighed
 
 FIELD = tomllib.loads((Path(__file__).parent / "field.toml").read_text("utf-8"))
+NEVER_HARD = tomllib.loads((Path(__file__).parent / "never_hard.toml").read_text("utf-8"))["texts"]
 
 
 @pytest.mark.parametrize(("meaning", "text"), [(meaning, text) for meaning, row in FIELD.items() for text in row["texts"]])
@@ -29,6 +32,12 @@ def test_wrapping_and_case_do_not_matter(meaning: str, text: str) -> None:
     code, _, words = text.partition(" ")
     assert " ".join(judged(f"{code} {words.upper()}")) == meaning
     assert " ".join(judged(f"{code} " + words.replace(" ", "\n\t "))) == meaning
+
+
+@pytest.mark.parametrize("text", NEVER_HARD)
+def test_deadly_words_about_others_are_not_hard(text: str) -> None:
+    """A login, a HELO, a sender, a probe that failed: the words are deadly, the recipient is not meant."""
+    assert judged(text)[0] != "hard"
 
 
 def test_words_go_before_codes() -> None:
@@ -59,11 +68,42 @@ def test_derived_status_yields_to_a_frame() -> None:
     assert judged("input/output error", status="5.2.2") == ("soft", "mailbox-full")
 
 
+def test_doubt_softens_a_death() -> None:
+    """What is said to pass is soft, though the words beside it are deadly; the dialogue with another host far off casts no doubt."""
+    assert judged("550 Mailbox unavailable, try again later") == ("soft", "no-such-user")
+    assert judged("550 user unknown (temporary failure)") == ("soft", "no-such-user")
+    assert judged(f"550 user unknown {'x' * 120} temporary failure") == ("hard", "no-such-user")
+
+
+def test_refusal_doubts_a_mere_code() -> None:
+    """5.1.1 without a word for it, but with words of refusal, is soft; a bare `rejected` may be meant for the address."""
+    assert judged("550 5.1.1 Message rejected") == ("soft", "no-such-user")
+    assert judged("550 5.1.1 <joe@example.net> rejected") == ("hard", "no-such-user")
+    assert judged("550 5.1.1 Message rejected: user unknown") == ("hard", "no-such-user")
+
+
 def test_firm_status_is_heard_beside_words() -> None:
     """A deciding code that cannot be meant for a dead mailbox (sender refused, full) goes before deadly words."""
     assert judged("550 5.1.7 Invalid address")[0] == "blocked"
     assert judged("550 5.2.2 user unknown") == ("soft", "mailbox-full")
     assert judged("550 5.7.1 user unknown") == ("hard", "no-such-user")
+
+
+def test_judging_does_not_depend_on_hashes() -> None:
+    """The same text is judged and explained alike in processes with other hash seeds."""
+    script = (
+        "from tests.outcome.cases import weighed\n"
+        "from tests.outcome.test_judge import FIELD\n"
+        "for row in FIELD.values():\n"
+        "    for text in row['texts']:\n"
+        "        print(weighed(text).outcome, [(hit.rule.id, hit.evidence) for hit in weighed(text).hits])\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    told = [
+        subprocess.run([sys.executable, "-c", script], cwd=root, env={"PYTHONHASHSEED": seed}, check=True, capture_output=True).stdout
+        for seed in ("1", "2")
+    ]
+    assert told[0] == told[1] != b""
 
 
 def test_longer_phrase_covers_the_words_inside() -> None:

@@ -1,10 +1,13 @@
 """Reading rows: every mistake of a file is told at once, with file, row and field."""
 
+from pathlib import Path
+
 import pytest
 
+from bounced.outcome.judge import weigh
 from bounced.outcome.rows import RuleError
 from bounced.outcome.ruleset import RuleSet
-from tests.outcome.cases import RULES
+from tests.outcome.cases import RULES, recipient
 
 GOOD = '[[rule]]\nid = "good"\ncategory = "policy"\nphrases = ["frobnicated"]\nexample = "550 frobnicated"\n'
 
@@ -101,3 +104,13 @@ def test_provider_by_the_longest_end() -> None:
     assert RULES.provider_of_host("notgoogle.com") is None
     assert RULES.provider_of_host("") is None
     assert RULES.provider_of_domain("gmail.com") == "google"
+
+
+def test_documented_rows_are_read_and_win() -> None:
+    """The rows that docs/RULES.md shows are good rows, and each wins its example over ours."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "RULES.md").read_text("utf-8")
+    rules = RULES.with_rules({"own.toml": page.partition("```toml\n")[2].partition("```")[0]})
+    own = [row for row in rules.rows.rules if row.own]
+    assert [row.id for row in own] == ["acme-closed", "acme-busy"]
+    for row in own:
+        assert weigh(recipient(row.example, mta=row.example_mta), None, rules).outcome.rule == row.id

@@ -38,7 +38,7 @@ def keeps_the_limits(message: Message) -> bool:
 
 def within(part: Part) -> bool:
     """Whether a part is within the limits on octets and levels."""
-    return part.end <= mime.SCAN_LIMIT and part.level <= mime.LEVELS and len(part.body) <= mime.TEXT_LIMIT
+    return part.end <= mime.SCAN_LIMIT and part.level <= mime.LEVELS and len(part.body()) <= mime.TEXT_LIMIT
 
 
 def test_bombs(bombs: dict[str, Callable[[int], bytes]]) -> None:

@@ -5,7 +5,7 @@ import base64
 import pytest
 
 from bounced.report import mime
-from bounced.report.mime import Headers, Message, Part, scan, scan_within
+from bounced.report.mime import Headers, Message, Part, inner_headers, inner_message, scan
 
 
 def report(boundary: str = "=_B", parameter: str = 'boundary="=_B"') -> bytes:
@@ -37,7 +37,7 @@ def test_finds_the_parts_of_a_report() -> None:
     """The leaves of a multipart come in order, with bodies that end before the delimiter; preamble and epilogue are no parts."""
     message = scan(report())
     assert types(message) == WHOLE
-    assert [part.body for part in message.parts] == [b"note", b"Action: failed\n", b"Subject: ours\n\nbody"]
+    assert [part.body() for part in message.parts] == [b"note", b"Action: failed\n", b"Subject: ours\n\nbody"]
     assert message.content_type == "multipart/report"
     assert not message.over_limit
     found = message.first("message/delivery-status")
@@ -55,7 +55,7 @@ def test_line_ends_do_not_matter(line_end: bytes) -> None:
 
 def test_a_stray_return_stays() -> None:
     """One carriage return among line feeds is text, not the end of a line."""
-    assert leaf(b"a\rb\nc\nd\r\n").body == b"a\rb\nc\nd\n"
+    assert leaf(b"a\rb\nc\nd\r\n").body() == b"a\rb\nc\nd\n"
 
 
 def test_leading_blank_lines_are_skipped() -> None:
@@ -73,22 +73,22 @@ def test_an_envelope_line_of_an_mbox_is_passed() -> None:
 def test_without_a_header_all_is_body() -> None:
     """Content whose first line is no field has no header."""
     message = scan(b"no header here\n\nbody")
-    assert message.parts[0].body == b"no header here\n\nbody"
+    assert message.parts[0].body() == b"no header here\n\nbody"
     assert message.headers.get(b"subject") == ""
-    assert scan(b"").parts[0].body == b""
+    assert scan(b"").parts[0].body() == b""
     assert scan(b"Subject: only a header").headers.get(b"subject") == "only a header"
 
 
 def test_an_unclosed_multipart_ends_with_the_message() -> None:
     """A cut report keeps its last part."""
     cut = report()[: report().index(b"\n--=_B--")]
-    assert [part.body for part in scan(cut).parts][-1] == b"Subject: ours\n\nbody"
+    assert [part.body() for part in scan(cut).parts][-1] == b"Subject: ours\n\nbody"
 
 
 def test_a_longer_line_is_no_delimiter() -> None:
     """A line that only begins with the delimiter is text."""
     message = scan(report().replace(b"note\n", b"note\n--=_Box\nmore\n"))
-    assert message.parts[0].body == b"note\n--=_Box\nmore"
+    assert message.parts[0].body() == b"note\n--=_Box\nmore"
 
 
 @pytest.mark.parametrize("parameter", ["charset=x", "", 'boundary=""', 'boundary="' + "x" * 290 + '"'])
@@ -111,14 +111,17 @@ def test_parts_of_parts() -> None:
     assert [part.level for part in message.parts] == [2, 2, 1, 1]
 
 
-def test_scans_what_a_part_holds() -> None:
-    """A message inside a part is scanned in place, and decoded first where it is encoded."""
-    assert scan_within(scan(report()).parts[2]).headers.get(b"subject") == "ours"
-    encoded = base64.b64encode(b"Subject: hidden\r\n\r\nbody")
-    assert (
-        scan_within(leaf(encoded, "Content-Type: message/rfc822", "Content-Transfer-Encoding: base64")).headers.get(b"subject") == "hidden"
-    )
-    assert scan_within(leaf(b"\n\nSubject: late\n\nbody", "Content-Transfer-Encoding: 8bit")).headers.get(b"subject") == "late"
+def test_reads_what_a_part_holds() -> None:
+    """The message inside a part is read in place, and decoded first where it is encoded; its header alone, or all of it."""
+    part = scan(report()).parts[2]
+    assert inner_headers(part).get(b"subject") == "ours"
+    assert inner_message(part).parts[0].body() == b"body"
+    encoded = leaf(base64.b64encode(b"Subject: hidden\r\n\r\nbody"), "Content-Transfer-Encoding: base64")
+    assert inner_headers(encoded).get(b"subject") == "hidden"
+    assert inner_message(encoded).parts[0].body() == b"body"
+    late = leaf(b"\n\nSubject: late\n\nbody", "Content-Transfer-Encoding: 8bit")
+    assert inner_headers(late).get(b"subject") == "late"
+    assert inner_message(late).headers.get(b"subject") == "late"
 
 
 def test_limit_of_octets() -> None:
@@ -127,7 +130,7 @@ def test_limit_of_octets() -> None:
     large = scan(b"Subject: x\n\n" + b"a" * mime.SCAN_LIMIT)
     assert (small.over_limit, large.over_limit) == (False, True)
     assert len(large.parts[0].buffer) == mime.SCAN_LIMIT
-    assert len(large.parts[0].body) == mime.TEXT_LIMIT
+    assert len(large.parts[0].body()) == mime.TEXT_LIMIT
 
 
 @pytest.mark.parametrize("block", [b"X: " + b"y" * mime.HEADER_LIMIT, b"X: y\n" * (mime.HEADER_LINES + 2) + b"Z: z"])
@@ -156,11 +159,11 @@ def nested(levels: int) -> bytes:
 
 def test_limit_of_levels() -> None:
     """LEVELS multiparts in each other are read, one more is not."""
-    assert scan(nested(mime.LEVELS - 1)).parts[-1].body == b"deep\n"
+    assert scan(nested(mime.LEVELS - 1)).parts[-1].body() == b"deep\n"
     assert not scan(nested(mime.LEVELS - 1)).over_limit
     deeper = scan(nested(mime.LEVELS))
     assert deeper.over_limit
-    assert not any(b"deep" in part.body for part in deeper.parts)
+    assert not any(b"deep" in part.body() for part in deeper.parts)
 
 
 def test_limit_of_parts() -> None:
@@ -318,8 +321,8 @@ def test_damaged_octets_are_still_read() -> None:
 def test_text_of_html() -> None:
     """HTML is read without tags, style, script and entities; addresses in angle brackets stay; a type that lies is seen through."""
     page = (
-        b"<html><head><title>t</title></head><body><style>p{}</style><p>Your mail to &lt;a@b.example&gt; and <c@d.example><br>fail&#101;d &amp;"
-        b" &#x62;&bogus; &#0;</p><script>x()</script>end</body></html>"
+        b"<html><head><title>t</title></head><body><style>p{}</style><p>Your mail to &lt;a@b.example&gt; and <c@d.example><br>"
+        b"fail&#101;d &amp; &#x62;&bogus; &#0;</p><script>x()</script>end</body></html>"
     )
     text = leaf(page, "Content-Type: text/html").text()
     assert "<a@b.example> and <c@d.example>\nfailed & b&bogus;" in text

@@ -1,6 +1,6 @@
 """Distinct genuine bounces without end, signed with an installation's own keys.
 
-For: load. Never: two bounces of one recipient.
+For: load. Never: two bounces of one recipient, or of one receiver: a receiver that rejects so many would be a story of its own.
 """
 
 import itertools
@@ -24,6 +24,6 @@ class Mint:
 
     def __call__(self) -> Bounce:
         """Return recipient, return path and content."""
-        recipient = f"user{next(self._serial)}@receiver.example"
+        recipient = f"user@receiver{next(self._serial)}.example"
         signed = self._signer.sign(AddressKey(recipient), DEFAULT_SCOPE, int(time.time()))
         return recipient, f"{signed.local_part}@{DOMAIN}", report(recipient, self._failure)

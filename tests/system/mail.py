@@ -15,7 +15,7 @@ from typing import Self
 from tests.system.waiting import PATIENCE
 
 _REPORT = """\
-From: MAILER-DAEMON@mx.receiver.example (Mail Delivery System)\r
+From: MAILER-DAEMON@{mx} (Mail Delivery System)\r
 To: {sender}\r
 Subject: Undelivered Mail Returned to Sender\r
 Auto-Submitted: auto-replied\r
@@ -30,7 +30,7 @@ I'm sorry to have to inform you that your message could not be delivered.\r
 --=_part\r
 Content-Type: message/delivery-status\r
 \r
-Reporting-MTA: dns; mx.receiver.example\r
+Reporting-MTA: dns; {mx}\r
 \r
 Final-Recipient: rfc822; {recipient}\r
 Action: {action}\r
@@ -67,7 +67,8 @@ DELIVERED = Failure("2.0.0", "250 2.0.0 OK", action="delivered")
 
 def report(recipient: str, failure: Failure, sender: str = "news@sender.example") -> bytes:
     """Return a delivery status notification (RFC 3464) about one recipient."""
-    return _REPORT.format(recipient=recipient, sender=sender, status=failure.status, reply=failure.reply, action=failure.action).encode()
+    words = {"status": failure.status, "reply": failure.reply, "action": failure.action}
+    return _REPORT.format(mx=f"mx.{recipient.rpartition('@')[2]}", recipient=recipient, sender=sender, **words).encode()
 
 
 def vacation(recipient: str) -> bytes:

@@ -8,7 +8,8 @@ import shutil
 import smtplib
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -20,8 +21,8 @@ from tests.system.postfix import Postfix
 from tests.system.refuser import Refuser
 from tests.system.waiting import until
 
-FAIL_OPEN = "check_policy_service {{ unix:{}, timeout=2s, try_limit=1, default_action=DUNNO }}, permit_mynetworks, reject"
-MAP = "check_recipient_access socketmap:unix:{}:access, permit_mynetworks, reject"
+FAIL_OPEN = "check_policy_service {{ unix:{policy}, timeout=2s, try_limit=1, default_action=DUNNO }}, permit_mynetworks, reject"
+MAP = "check_recipient_access socketmap:unix:{socketmap}:access, permit_mynetworks, reject"
 
 
 @dataclass
@@ -31,7 +32,6 @@ class Town:
     postfix: Postfix
     daemon: Daemon
     remote: Refuser
-    handover: str
 
     def log(self) -> str:
         """Return what both logged."""
@@ -60,30 +60,28 @@ class Town:
         return "" if code == 250 else f"{code} {text}"
 
 
-@pytest.fixture(scope="module", params=["smtp", "lmtp"])
-def town(request: pytest.FixtureRequest, as_root: None, place: Path, need_postfix: None) -> Iterator[Town]:
-    """One town for all stories of this module; each story has recipients of its own."""
-    home = place / request.param
+@contextmanager
+def founded(home: Path, handover: str, doors: Mapping[str, Mapping[str, str]], settings: Mapping[str, str]) -> Iterator[Town]:
+    """Found a town below `home`. In values, `{name}` stands for the daemon's socket of that name."""
     home.mkdir(mode=0o755)
     daemon = Daemon(home, socket_group="postfix")
     remote = Refuser()
     host, port = daemon.smtp
-    transport = f"smtp:[{host}]:{port}" if request.param == "smtp" else f"lmtp:unix:{daemon.door('lmtp')}"
+    sockets = {name: daemon.door(name) for name in ("socketmap", "policy")}
     postfix = Postfix(
         home,
-        doors={
-            "open": {},
-            "policy": {"smtpd_recipient_restrictions": FAIL_OPEN.format(daemon.door("policy"))},
-            "socketmap": {"smtpd_recipient_restrictions": MAP.format(daemon.door("socketmap"))},
-        },
+        doors={door: {name: value.format(**sockets) for name, value in options.items()} for door, options in doors.items()},
         settings={
-            "transport_maps": f"inline:{{ {{ {DOMAIN} = {transport} }} }}",
+            "transport_maps": "inline:{{ {{ {} = {} }} }}".format(
+                DOMAIN, f"smtp:[{host}]:{port}" if handover == "smtp" else f"lmtp:unix:{daemon.door('lmtp')}"
+            ),
             "relay_domains": DOMAIN,
             "relay_recipient_maps": "",
             "default_transport": "smtp:[{}]:{}".format(*remote.address),
+            **{name: value.format(**sockets) for name, value in settings.items()},
         },
     )
-    built = Town(postfix, daemon, remote, request.param)
+    built = Town(postfix, daemon, remote)
     remote.start()
     try:
         daemon.start()
@@ -96,6 +94,29 @@ def town(request: pytest.FixtureRequest, as_root: None, place: Path, need_postfi
         sys.stdout.write(built.log())
 
 
+@pytest.fixture(scope="module", params=["smtp", "lmtp"])
+def town(request: pytest.FixtureRequest, place: Path, need_postfix: None) -> Iterator[Town]:
+    """One town for all stories of this module; each story has recipients of its own."""
+    doors = {
+        "open": {},
+        "policy": {"smtpd_recipient_restrictions": FAIL_OPEN},
+        "closed": {"smtpd_recipient_restrictions": FAIL_OPEN.replace(", default_action=DUNNO", "")},
+        "news": {"smtpd_recipient_restrictions": FAIL_OPEN.replace("try_limit=1", "try_limit=1, policy_context=news")},
+        "socketmap": {"smtpd_recipient_restrictions": MAP},
+    }
+    with founded(place / request.param, request.param, doors, {}) as one:
+        yield one
+
+
+@pytest.fixture(params=["smtp", "lmtp"])
+def signing_town(request: pytest.FixtureRequest, place: Path, need_postfix: None) -> Iterator[Town]:
+    """A town in which Postfix itself signs, by XVERP and a generic map, for applications that cannot."""
+    signing = "socketmap:unix:{socketmap}:verpsign"
+    settings = {"smtpd_authorized_verp_clients": "127.0.0.0/8", "smtp_generic_maps": signing, "lmtp_generic_maps": signing}
+    with founded(place / f"signing-{request.param}", request.param, {"open": {}}, settings) as one:
+        yield one
+
+
 @pytest.fixture(scope="module")
 def walled_town(place: Path, need_postfix: None) -> Iterator[Town]:
     """A Postfix as Debian runs it, its services in a chroot, with every way in that there is, and one that there is not."""
@@ -106,9 +127,11 @@ def walled_town(place: Path, need_postfix: None) -> Iterator[Town]:
     postfix = Postfix(
         home,
         doors={
-            "outside": {"smtpd_recipient_restrictions": MAP.format(daemon.door("socketmap"))},
-            "proxied": {"smtpd_recipient_restrictions": MAP.replace("socketmap:", "proxy:socketmap:").format(daemon.door("socketmap"))},
-            "inside": {"smtpd_recipient_restrictions": FAIL_OPEN.format("bounced/policy.sock")},
+            "outside": {"smtpd_recipient_restrictions": MAP.format(socketmap=daemon.door("socketmap"))},
+            "proxied": {
+                "smtpd_recipient_restrictions": MAP.replace("socketmap:", "proxy:socketmap:").format(socketmap=daemon.door("socketmap"))
+            },
+            "inside": {"smtpd_recipient_restrictions": FAIL_OPEN.format(policy="bounced/policy.sock")},
         },
         settings={"proxy_read_maps": f"proxy:socketmap:unix:{daemon.door('socketmap')}:access"},
         chroot=True,
@@ -118,7 +141,7 @@ def walled_town(place: Path, need_postfix: None) -> Iterator[Town]:
     try:
         daemon.start()
         postfix.start()
-        yield Town(postfix, daemon, Refuser(), "none")
+        yield Town(postfix, daemon, Refuser())
     finally:
         postfix.stop()
         daemon.kill()
@@ -126,7 +149,7 @@ def walled_town(place: Path, need_postfix: None) -> Iterator[Town]:
 
 
 @pytest.fixture
-def name(town: Town) -> Callable[[str], str]:
+def name() -> Callable[[str], str]:
     """Make recipients whom no other story uses; how the remote server treats them is told by how the name begins."""
     return lambda beginning: f"{beginning}{next(_SERIAL)}@receiver.example"
 
@@ -180,13 +203,14 @@ def test_a_spam_refusal_never_blocks_the_recipient(town: Town, name: Callable[[s
 
 
 def test_with_the_daemon_down_each_door_does_what_its_recipe_promises(town: Town, name: Callable[[str], str]) -> None:
-    """The policy recipe with default_action lets mail pass; a socketmap has no such word, and defers: neither loses a mail."""
+    """The policy recipe with default_action lets mail pass; without it, and with a socketmap, mail waits: nothing is lost."""
     dead = name("dead")
     town.mail(dead, town.daemon.tell("sign", dead))
     assert town.refusal("policy", dead).startswith("550")
     town.daemon.stop()
     try:
         assert town.refusal("policy", dead) == ""
+        assert town.refusal("closed", dead).startswith("451 4.3.")
         assert town.refusal("socketmap", dead).startswith("451 4.3.")
         assert town.daemon.run("check", dead).returncode >= 64
     finally:
@@ -220,3 +244,28 @@ def test_a_postfix_in_its_chroot_reaches_the_daemon_by_the_two_ways_in(walled_to
 def test_a_postfix_in_its_chroot_defers_when_it_cannot_reach_the_daemon(walled_town: Town) -> None:
     """An absolute path without proxy: is not there inside the chroot; Postfix says 451, and never that the address is clear."""
     assert walled_town.refusal("outside", "live@receiver.example").startswith("451 4.3.")
+
+
+def test_a_stream_that_is_left_is_refused_and_the_others_are_not(town: Town, name: Callable[[str], str]) -> None:
+    """What somebody left is one stream; a door that asks for another one, by policy_context, still takes mail to him."""
+    reader = name("reader")
+    town.daemon.tell("block", reader, "--scope", "news", "--reason", "he asked")
+    assert town.refusal("news", reader).startswith("550 5.7.1 ")
+    assert town.refusal("policy", reader) == ""
+
+
+def test_postfix_signs_for_an_application_that_cannot(signing_town: Town, name: Callable[[str], str]) -> None:
+    """By XVERP and the generic map each recipient gets a signed return path, and Postfix' own bounce comes back to it."""
+    dead, live = name("dead"), name("live")
+    with signing_town.postfix.connect("open") as session:
+        session.ehlo()
+        assert session.mail(f"b@{DOMAIN}", ["XVERP"])[0] == 250
+        assert {session.rcpt(recipient)[0] for recipient in (dead, live)} == {250}
+        assert session.data(b"Subject: News\r\n\r\nGood news.\r\n")[0] == 250
+    until(signing_town.postfix.drained, "the mails to come to their ends", shown=signing_town.log)
+
+    ((return_path, recipient),) = signing_town.remote.taken
+    assert recipient == live
+    assert f"a mail to {live}," in signing_town.daemon.tell("verify", return_path)
+    assert signing_town.suppressed(dead)
+    assert not signing_town.suppressed(live)

@@ -72,7 +72,7 @@ def comes_back(daemon: Daemon, return_path: str, content: bytes) -> None:
 
 def suppressed(daemon: Daemon, recipient: str, scope: str = "") -> bool:
     """Ask as a mailer does, for the default stream or another."""
-    with Mailer(daemon.door("socketmap"), f"access.{scope}" if scope else "access") as mailer:
+    with Mailer(daemon.door("socketmap"), f"access_{scope}" if scope else "access") as mailer:
         return mailer.suppressed(recipient)
 
 

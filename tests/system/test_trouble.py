@@ -104,8 +104,8 @@ def connections(output: Path, *module: str) -> list[str]:
         with traced(daemon.pid, output, "-e", "trace=connect"):
             for _ in range(20):
                 assert taken_again(daemon, mint)
-            assert daemon.run("why", "user1@receiver.example").returncode == 0
-            assert daemon.run("sign", "user1@receiver.example").returncode == 0
+            assert daemon.run("why", "user@receiver1.example").returncode == 0
+            assert daemon.run("sign", "user@receiver1.example").returncode == 0
             daemon.stop()
     # glibc asks nscd on a unix socket for the name of the user who released something.
     return [call.text for call in calls(output) if call.name == "connect" and "sa_family=AF_UNIX" not in call.text]

@@ -40,7 +40,7 @@ def read(letter: Letter) -> DeliveryReport | None:
 def _object(text: str) -> dict[str, object]:
     try:
         # SNS appends an unsubscribe notice after the object.
-        value, _ = json.JSONDecoder().raw_decode(text.lstrip())
+        value, _ = json.JSONDecoder(strict=False).raw_decode(text.lstrip())
     except (ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
