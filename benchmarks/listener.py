@@ -33,8 +33,8 @@ from bounced.envelope import Envelope
 from bounced.intake import Intake
 from bounced.returnpath import Claims, KeyRing, ReturnPath
 from bounced.scope import DEFAULT_SCOPE
-from bounced.smtp import SmtpDoor, SmtpSettings
-from bounced.sources import SourceLimits
+from bounced.smtp.door import SmtpDoor, SmtpSettings
+from bounced.smtp.sources import SourceLimits
 
 _ROOT = Path(__file__).resolve().parents[1]
 _RETURN_PATH = ReturnPath(ring=KeyRing(()).rotated(b"k" * 32), scopes=(DEFAULT_SCOPE,))

@@ -201,7 +201,7 @@ def lookups(path: Path, addresses: int) -> None:
         times = []
         for key in keys:
             started = time.perf_counter_ns()
-            blocked = tables.look_up(reader, key).block(EVERYWHERE) is not None
+            blocked = tables.look_up(reader, key).block(EVERYWHERE, 0) is not None
             times.append(time.perf_counter_ns() - started)
             assert blocked == (name == "blocked")
         times.sort()

@@ -224,11 +224,14 @@ def why(config_file: Path, address: str, json_: bool) -> None:
 
 def _why_lines(answer: Answer) -> Iterator[str]:
     blocks = [standing for standing in answer["standings"] if standing["cause"]]
-    yield f"{_plain(answer['address'])}: {'suppressed' if blocks else 'clear'}"
+    yield f"{_plain(answer['address'])}: {'suppressed' if answer['suppressed'] else 'clear'}"
     for standing in answer["standings"]:
         where = "everywhere" if standing["scope"] == "*" else f"in stream {standing['scope']}"
         if standing["cause"]:
-            yield f"  blocked {where} since {_when(standing['since'])}: {standing['cause']} ({standing['category']})"
+            until = f", until {_when(standing['until'])}" if standing["until"] else ""
+            yield f"  blocked {where} since {_when(standing['since'])}{until}: {standing['cause']} ({standing['category']})"
+        for incident in standing["held"]:
+            yield f"  a verdict is held by incident {incident}: it blocks nobody until it is confirmed"
         if standing["strikes"]:
             yield f"  {standing['strikes']} soft bounce{'s' if standing['strikes'] > 1 else ''} in a row"
         if standing["released_at"]:

@@ -3,6 +3,7 @@
 For: everything that a door asks of the store on somebody's behalf. Never: a wire format, and never "clear" because something broke.
 """
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import assert_never
@@ -10,8 +11,9 @@ from typing import assert_never
 import structlog
 
 from bounced.address import AddressError, AddressKey, address_key
+from bounced.policy import awaits_success
 from bounced.query import Answer, Aside, Check, Clear, Garbled, Question, Sign, SignedPath, Suppressed, Trouble
-from bounced.record import AddressRecord, AnyEvent, Blocked, Delivered, Released, Standing
+from bounced.record import AddressRecord, AnyEvent, Blocked, Delivered, Released, Sent, Standing
 from bounced.returnpath import Claims, Refusal, ReturnPath
 from bounced.scope import EVERYWHERE, Scope
 from bounced.store import Recorded, Store, StoreFault, Tally
@@ -26,6 +28,7 @@ class Consult:
         self._return_path = return_path
         self._store = store
         self._clock = clock
+        self._remembering: dict[AddressKey, asyncio.Task[None]] = {}
         self._log = structlog.get_logger("consult")
 
     @property
@@ -56,7 +59,7 @@ class Consult:
         if question.scope not in self._return_path.scopes:
             return Trouble("this scope is not declared in the configuration")
         try:
-            block = self._store.look_up(address_key(question.recipient)).block(question.scope)
+            block = self._store.look_up(address_key(question.recipient)).block(question.scope, self.now())
         except AddressError:
             return Clear()
         except StoreFault as fault:
@@ -70,15 +73,23 @@ class Consult:
             return Trouble("this scope is not declared in the configuration")
         try:
             recipient = address_key(question.recipient)
-            signed = self._return_path.sign(recipient, question.scope, self.now())
+            now = self.now()
+            signed = self._return_path.sign(recipient, question.scope, now)
             if signed.opaque_id is not None and self._store.recipient_of(signed.opaque_id) is None:
                 await self._store.intern(signed.opaque_id, recipient)
+            if awaits_success(self._store.look_up(recipient), question.scope, now):
+                self._remember(Sent(at=now, key=recipient, scope=question.scope, token=signed.local_part.split("+")[1]))
         except AddressError as error:
             return Trouble(str(error))
         except StoreFault as fault:
             self._log.error("query.failed", why=str(fault))
             return Trouble("the return path cannot be signed now")
         return SignedPath(f"{signed.local_part}@{self._domain}")
+
+    async def drain(self) -> None:
+        """Wait until all that was signed for addresses with strikes is written down."""
+        if self._remembering:
+            await asyncio.wait(self._remembering.values())
 
     def verify(self, local_part: str) -> Claims | Refusal:
         """Tell what a return path's local part proves now. Raises StoreFault."""
@@ -120,6 +131,22 @@ class Consult:
     def now(self) -> int:
         """Return Unix time in whole seconds."""
         return int(self._clock())
+
+    def _remember(self, event: Sent) -> None:
+        """Write down in a task of ours that a mail is on its way, one at a time of an address: nobody waits for it.
+
+        If it is lost, the address is forgiven later.
+        """
+        if event.key not in self._remembering:
+            task = asyncio.create_task(self._write_down(event), name="remember a signing")
+            self._remembering[event.key] = task
+            task.add_done_callback(lambda _: self._remembering.pop(event.key))
+
+    async def _write_down(self, event: Sent) -> None:
+        try:
+            await self._store.record(event)
+        except StoreFault as fault:
+            self._log.error("query.failed", why=str(fault))
 
     async def _tell(self, event: Blocked | Released | Delivered) -> Recorded:
         recorded = await self._store.record(event)

@@ -5,6 +5,7 @@ For: wiring, start and stop. Never: any work of a bounce or of a question. It op
 
 import asyncio
 import contextlib
+import resource
 import signal
 import socket
 import sys
@@ -30,7 +31,7 @@ from bounced.outcome.ruleset import RuleSet
 from bounced.policy import Policy
 from bounced.returnpath import KeyRing, ReturnPath
 from bounced.settings import Config
-from bounced.smtp import SmtpDoor, SmtpSettings
+from bounced.smtp.door import SmtpDoor, SmtpSettings
 from bounced.store.sqlite import SqliteStore
 
 _FLUSH_SECONDS = 10.0
@@ -43,6 +44,7 @@ _DRAIN_SECONDS = 30.0
 async def serve(file: Path, ready: Callable[[list[str]], None]) -> None:
     """Run by the configuration in `file` until SIGTERM or SIGINT. `ready` is told where it listens, once it does. Raises OperatorFault."""
     started = time.monotonic()
+    _use_all_descriptors()
     config = load(file)
     ring = _key_ring(config)
     sink = setup(config.log, sys.stderr, ring)
@@ -62,6 +64,13 @@ async def serve(file: Path, ready: Callable[[list[str]], None]) -> None:
         await stop.wait()
         systemd.notify("STOPPING=1")
         log.info("daemon.stopping")
+
+
+def _use_all_descriptors() -> None:
+    """Raise the soft limit on descriptors to the hard one: the soft one of 1,024 is for programs that use select(2)."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _key_ring(config: Config) -> KeyRing:

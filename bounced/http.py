@@ -36,7 +36,7 @@ from bounced.consult import Consult
 from bounced.fault import OwnFault
 from bounced.outcome import Outcome
 from bounced.query import Check, Sign, Suppressed, Trouble
-from bounced.record import AnyEvent, Standing
+from bounced.record import AddressRecord, AnyEvent, Standing
 from bounced.returnpath import Refusal
 from bounced.scope import DEFAULT_SCOPE, EVERYWHERE, Scope
 
@@ -108,6 +108,22 @@ class Happened(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     what: str | None = None
     by: str | None = None
     reason: str | None = None
+    provider: str | None = None
+    held: str | None = None
+    incident: str | None = None
+
+
+class Stands(msgspec.Struct, frozen=True, kw_only=True):
+    """How an address stands in one scope ("*": everywhere); `held` are the incidents that hold a verdict on it."""
+
+    scope: str
+    cause: str | None
+    category: str | None
+    since: int | None
+    until: int | None
+    strikes: int
+    held: list[str]
+    released_at: int | None
 
 
 class Story(msgspec.Struct, frozen=True):
@@ -115,7 +131,7 @@ class Story(msgspec.Struct, frozen=True):
 
     address: str
     suppressed: bool
-    standings: list[Standing]
+    standings: list[Stands]
     events: list[Happened]
 
 
@@ -183,7 +199,7 @@ async def _check(consult: Consult, asked: AskedOfMail, _: str) -> Verdict:
     match consult.check(Check(key, scope)):
         case Trouble(reason=reason):
             raise OwnFault(reason)
-        case Suppressed(text=text) if (block := consult.why(key)[0].block(scope)) and block.cause:
+        case Suppressed(text=text) if (block := consult.why(key)[0].block(scope, consult.now())) and block.cause:
             return Verdict(
                 address=key, scope=scope, suppressed=True, cause=block.cause, category=block.category, since=block.since, text=text
             )
@@ -193,7 +209,12 @@ async def _check(consult: Consult, asked: AskedOfMail, _: str) -> Verdict:
 
 async def _why(consult: Consult, asked: AskedOfAddress, _: str) -> Story:
     record, events = consult.why(asked.address)
-    return Story(record.key, _anywhere(record.standings), list(record.standings), [_happened(event) for event in events])
+    return Story(
+        record.key,
+        _anywhere(record, consult.now()),
+        [_stands(standing) for standing in record.standings],
+        [_happened(event) for event in events],
+    )
 
 
 async def _sign(consult: Consult, asked: AskedOfMail, _: str) -> SignedAnswer:
@@ -214,18 +235,18 @@ async def _verify(consult: Consult, asked: AskedOfReturnPath, _: str) -> Proof:
 async def _block(consult: Consult, asked: AskedOfList, by: str) -> Noted:
     scope = _declared(consult, asked.scope, or_everywhere=True)
     recorded = await consult.block(asked.address, scope, by=by, reason=asked.reason)
-    return Noted(recorded.after.key, _anywhere(recorded.after.standings))
+    return Noted(recorded.after.key, _anywhere(recorded.after, consult.now()))
 
 
 async def _release(consult: Consult, asked: AskedOfList, by: str) -> Noted:
     scope = _declared(consult, asked.scope, or_everywhere=True)
     recorded = await consult.release(asked.address, scope, by=by, reason=asked.reason)
-    return Noted(recorded.after.key, _anywhere(recorded.after.standings))
+    return Noted(recorded.after.key, _anywhere(recorded.after, consult.now()))
 
 
 async def _delivered(consult: Consult, asked: AskedOfMail, by: str) -> Noted:
     recorded = await consult.delivered(asked.address, _declared(consult, asked.scope), by=by)
-    return Noted(recorded.after.key, _anywhere(recorded.after.standings))
+    return Noted(recorded.after.key, _anywhere(recorded.after, consult.now()))
 
 
 async def _health(consult: Consult, _: Asked, __: str) -> Health:
@@ -246,8 +267,21 @@ def _declared(consult: Consult, name: str, *, or_everywhere: bool = False) -> Sc
     raise _Refused(HTTPStatus.BAD_REQUEST, Problem("this scope is not declared in the configuration", hint))
 
 
-def _anywhere(standings: tuple[Standing, ...]) -> bool:
-    return any(standing.cause is not None for standing in standings)
+def _anywhere(record: AddressRecord, now: int) -> bool:
+    return any(standing.blocks(now) for standing in record.standings)
+
+
+def _stands(standing: Standing) -> Stands:
+    return Stands(
+        scope=standing.scope,
+        cause=standing.cause,
+        category=standing.category,
+        since=standing.since,
+        until=standing.until,
+        strikes=standing.strikes,
+        held=[hold.incident for hold in standing.held],
+        released_at=standing.released_at,
+    )
 
 
 def _happened(event: AnyEvent) -> Happened:

@@ -13,14 +13,16 @@ from datetime import UTC, datetime
 
 import structlog
 
+from bounced import alarm
 from bounced.address import AddressError, AddressKey, address_key
 from bounced.envelope import Envelope
 from bounced.maildir import Maildir
 from bounced.outcome import Category, Disposition, Outcome
 from bounced.outcome.judge import judge, judge_feedback
+from bounced.outcome.provider import provider_of
 from bounced.outcome.ruleset import RuleSet
-from bounced.record import AnyEvent, Bounced, Complained, Delivered, Noticed
-from bounced.report import Action, AutomaticReply, DeliveryReport, FeedbackReport, RecipientStatus, Report, Unrecognized
+from bounced.record import OPT_OUT, AnyEvent, Bounced, Complained, Delivered, Noticed
+from bounced.report import Action, AutomaticReply, Automation, DeliveryReport, FeedbackReport, RecipientStatus, Report, Unrecognized
 from bounced.report.reader import read
 from bounced.returnpath import Claims, Refusal, ReturnPath
 from bounced.store import Recorded, Store, Tally
@@ -89,6 +91,7 @@ class Intake:
             await self._unread.keep(_with_trace(envelope, content))
         recorded = await self._store.record(event)
         self._tell(event, recorded, len(content))
+        alarm.tell(recorded.turned)
 
     def use(self, return_path: ReturnPath, rules: RuleSet) -> None:
         """Go on with other keys and rules; mail that is being taken is judged by one set or the other."""
@@ -117,15 +120,9 @@ class Intake:
                 outcome = judge_feedback(report)
                 if outcome.category is not Category.COMPLAINT:
                     return self._noticed(outcome.category.value, report.reader, claims, envelope)
-                return Complained(
-                    at=envelope.received_at,
-                    key=claims.recipient,
-                    scope=claims.scope,
-                    token=claims.token,
-                    signed_at=claims.signed_at,
-                    feedback_type=report.feedback_type,
-                    client=envelope.client,
-                )
+                return self._complained(report.feedback_type, claims, envelope)
+            case AutomaticReply(automation=Automation.UNSUBSCRIBE):
+                return self._complained(OPT_OUT, claims, envelope)
             case AutomaticReply():
                 return self._noticed(report.automation.value, report.reader, claims, envelope)
             case Unrecognized():
@@ -135,9 +132,16 @@ class Intake:
         self, outcome: Outcome, recipient: RecipientStatus, report: DeliveryReport, claims: Claims, envelope: Envelope
     ) -> AnyEvent:
         if recipient.action is Action.DELIVERED:
-            return Delivered(at=envelope.received_at, key=claims.recipient, scope=claims.scope, by="report", token=claims.token)
+            return Delivered(
+                at=envelope.received_at,
+                key=claims.recipient,
+                scope=claims.scope,
+                by="report",
+                token=claims.token,
+                signed_at=claims.signed_at,
+            )
         if outcome.disposition is Disposition.NONE:
-            return self._noticed(recipient.action.value, report.reader, claims, envelope)
+            return self._noticed(recipient.action.value, report.reader, claims, envelope, recipient)
         return Bounced(
             at=envelope.received_at,
             key=claims.recipient,
@@ -148,9 +152,21 @@ class Intake:
             reader=report.reader,
             final_recipient=_somebody_else(recipient, claims.recipient),
             client=envelope.client,
+            provider=provider_of(recipient, claims.recipient, self._rules),
         )
 
-    def _noticed(self, what: str, reader: str, claims: Claims, envelope: Envelope) -> Noticed:
+    def _complained(self, feedback_type: str, claims: Claims, envelope: Envelope) -> Complained:
+        return Complained(
+            at=envelope.received_at,
+            key=claims.recipient,
+            scope=claims.scope,
+            token=claims.token,
+            signed_at=claims.signed_at,
+            feedback_type=feedback_type,
+            client=envelope.client,
+        )
+
+    def _noticed(self, what: str, reader: str, claims: Claims, envelope: Envelope, recipient: RecipientStatus | None = None) -> Noticed:
         return Noticed(
             at=envelope.received_at,
             key=claims.recipient,
@@ -160,6 +176,7 @@ class Intake:
             what=what,
             reader=reader,
             client=envelope.client,
+            provider=provider_of(recipient, claims.recipient, self._rules),
         )
 
     def _refuse(self, refusal: Refusal, envelope: Envelope) -> Refusal:
@@ -187,7 +204,9 @@ class Intake:
                 words |= {"what": what, "reader": reader}
             case _:
                 pass
-        words["suppressed"] = recorded.after.block(event.scope) is not None
+        if recorded.held is not None:
+            words["held"] = recorded.held
+        words["suppressed"] = recorded.after.block(event.scope, event.at) is not None
         self._log.info(f"bounce.{type(event).__name__.lower()}", **words)
 
 

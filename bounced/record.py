@@ -26,7 +26,8 @@ class Bounced(Event):
     """A mail came back, proved by its token. `signed_at` tells when the mail was sent, `reader` who read the report.
 
     `final_recipient` is whom the report names if that is somebody else (a forwarder's target): evidence, never a key.
-    `client` is the IP address that brought it.
+    `client` is the IP address that brought it. `provider` is who refused: a name of the provider rows, or a domain. `held` is the
+    incident because of which the verdict blocks nobody; the store writes it, when it records the event or when the incident opens.
     """
 
     token: str
@@ -35,11 +36,13 @@ class Bounced(Event):
     reader: str
     final_recipient: str | None = None
     client: str = ""
+    provider: str | None = None
+    held: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Complained(Event):
-    """The recipient reported our mail (RFC 5965), proved by its token."""
+    """The recipient reported our mail (RFC 5965) or unsubscribed by mail (`feedback_type` OPT_OUT), proved by its token."""
 
     token: str
     signed_at: int
@@ -56,14 +59,26 @@ class Noticed(Event):
     what: str
     reader: str
     client: str = ""
+    provider: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivered(Event):
-    """A mail arrived, as told by a mailer (`by`, no token) or by a report of delivery, proved by its token."""
+    """A mail arrived, as told by a mailer (`by`, no token) or by a report of delivery, proved by its token and with its `signed_at`."""
 
     by: str
     token: str | None = None
+    signed_at: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent(Event):
+    """A return path was signed, at `at`, for one mail to an address of which the next success matters: it has strikes, or was blocked.
+
+    Only what was signed can bounce to us, so only its silence says that it arrived; a question whether one may mail says nothing.
+    """
+
+    token: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +97,28 @@ class Released(Event):
     reason: str
 
 
-AnyEvent = Bounced | Complained | Noticed | Delivered | Blocked | Released
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Confirmed(Event):
+    """A person (`by`) said that what an incident held of this address is true."""
+
+    incident: str
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reverted(Event):
+    """A person (`by`) said that what an incident held of this address is false, also where it had been confirmed."""
+
+    incident: str
+    by: str
+    reason: str
+
+
+AnyEvent = Bounced | Complained | Noticed | Delivered | Sent | Blocked | Released | Confirmed | Reverted
+
+OPT_OUT = "opt-out"
+"""The feedback type of who unsubscribed by mail."""
 
 
 class Cause(StrEnum):
@@ -95,35 +131,71 @@ class Cause(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """A verdict that an incident holds: the address would be blocked as `category` because of mail signed at `signed_at`."""
+
+    incident: str
+    category: str
+    signed_at: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
     """How an address stands in one scope.
 
-    `cause` is None while it is clear; else `category` is the outcome's word for it and `since` the time of the block. `strikes` counts the
-    consecutive soft bounces. Mail signed at or before `released_at` counts no more.
+    `cause` is None while it is clear; else `category` is the outcome's word for it and `since` the time of the block. A block ends at
+    `until`, if that is set; it was blocked `times` times before without a success between; `rests_until` is set while a trial mail is
+    under way, which the block lets pass until then. `incident` is set where nothing but a confirmed incident blocks it.
+
+    `struck` are the times at which the consecutive mails were signed that came back soft, oldest first, twenty or as many as block; `sent`
+    those of mails signed since, of which nothing came back yet; `held` the verdicts that incidents hold. Mail signed at or before
+    `released_at` counts no more.
     """
 
     scope: Scope
     cause: Cause | None = None
     category: str | None = None
     since: int | None = None
-    strikes: int = 0
+    until: int | None = None
+    times: int = 0
+    rests_until: int | None = None
+    incident: str | None = None
+    struck: tuple[int, ...] = ()
+    sent: tuple[int, ...] = ()
+    held: tuple[Hold, ...] = ()
     released_at: int | None = None
+
+    @property
+    def strikes(self) -> int:
+        """The number of consecutive soft bounces."""
+        return len(self.struck)
+
+    def blocks(self, now: int) -> bool:
+        """Tell whether it keeps mail from the address now."""
+        if self.cause is None or (self.until is not None and now >= self.until):
+            return False
+        return self.rests_until is None or now >= self.rests_until
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddressRecord:
-    """What all events of one address add up to: a standing for each scope in which something happened, sorted by scope."""
+    """What all events of one address add up to: a standing for each scope in which something happened, sorted by scope.
+
+    `known_since` is the time of the first event, `delivered_at` when the last mail was sent of which is known that it arrived.
+    """
 
     key: AddressKey
     standings: tuple[Standing, ...] = ()
+    known_since: int | None = None
+    delivered_at: int | None = None
 
     def standing(self, scope: Scope) -> Standing:
         """Return the standing in exactly this scope; an untouched one where nothing happened."""
         return next((standing for standing in self.standings if standing.scope == scope), Standing(scope=scope))
 
-    def block(self, scope: Scope) -> Standing | None:
+    def block(self, scope: Scope, now: int) -> Standing | None:
         """Return the standing that keeps mail of this stream from the address: its own, or the one everywhere. None means clear."""
         for standing in (self.standing(EVERYWHERE), self.standing(scope)):
-            if standing.cause is not None:
+            if standing.blocks(now):
                 return standing
         return None

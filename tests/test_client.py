@@ -294,7 +294,7 @@ def test_nonsense(answer: bytes, tmp_path: Path) -> None:
 def test_sense(answer: bytes, may_send: bool, tmp_path: Path) -> None:
     """Control: an impostor's right answers are taken, so that the wrong ones are refused for what they say."""
     with Impostor(tmp_path / "s", saying(answer)):
-        assert Both(tmp_path / "s").may_send(LIVE) == [may_send, may_send]
+        assert Both(tmp_path / "s", deadline=10).may_send(LIVE) == [may_send, may_send]
 
 
 @pytest.mark.parametrize("answer", [b"9:NOTFOUND ,", b"7:OK b+x,", b"12:OK b@x\r\nDATA,", b"8:OK b@x ,", b"10:OK <b@x.y>,,"], ids=repr)
@@ -311,7 +311,7 @@ def test_fail_open_is_a_choice(tmp_path: Path) -> None:
     """Who said "send" is told to send when it cannot be told, and only then."""
     assert Both(tmp_path / "none", when_unknown="send").may_send(LIVE) == [True, True]
     with Impostor(tmp_path / "s", saying(b"15:OK 550 5.7.1 no,")):
-        assert Both(tmp_path / "s", when_unknown="send").may_send(DEAD) == [False, False]
+        assert Both(tmp_path / "s", deadline=10, when_unknown="send").may_send(DEAD) == [False, False]
 
 
 def test_a_stopped_daemon(daemon: tuple[Path, int]) -> None:

@@ -117,7 +117,7 @@ async def test_a_person_blocks_and_releases() -> None:
 
     record, events = asked.why("joe@example.org")
     assert asked.check(Check("joe@example.org", NEWS)) == Clear()
-    assert record.block(NEWS) is None
+    assert record.block(NEWS, NOW) is None
     assert [(type(event).__name__, getattr(event, "reason", "")) for event in events] == [
         ("Blocked", "he asked"),
         ("Released", "he asked again"),
@@ -131,15 +131,15 @@ async def test_a_told_delivery_ends_a_run_of_strikes() -> None:
     soft = Outcome(disposition=Disposition.SOFT, category=Category.MAILBOX_FULL, rule="r")
     key = address_key("joe@example.org")
 
-    def strike(token: str) -> Bounced:
-        return Bounced(at=NOW, key=key, scope=NEWS, token=token * 23, signed_at=NOW - 1, outcome=soft, reader="r", client="")
+    def strike(token: str, signed_at: int) -> Bounced:
+        return Bounced(at=NOW + 9, key=key, scope=NEWS, token=token * 23, signed_at=signed_at, outcome=soft, reader="r", client="")
 
-    await store.record(strike("a"))
+    await store.record(strike("a", NOW - 1))
     await asked.delivered("joe@example.org", NEWS, by="mailer")
-    await store.record(strike("b"))
+    await store.record(strike("b", NOW + 1))
     assert asked.check(Check("joe@example.org", NEWS)) == Clear()
 
-    await store.record(strike("c"))
+    await store.record(strike("c", NOW + 2))
     assert asked.why("joe@example.org")[0].standing(EVERYWHERE).cause is Cause.SOFT
 
 

@@ -97,6 +97,13 @@ def test_text_tells_softening_and_delay() -> None:
     assert "a delay counts for nothing" in as_text(explain_report(report(failed("mailbox full", action=Action.DELAYED)), RULES))
 
 
+def test_text_names_a_row_once() -> None:
+    """A row that applies for two of its phrases is named once, and the winner not again."""
+    text = as_text(explain_report(report(failed("user unknown; unknown mailbox; no such user; no such person")), RULES))
+    assert sum("rule user-unknown" in line for line in text.splitlines()) == 1
+    assert sum("rule no-such-user" in line for line in text.splitlines()) == 1
+
+
 def test_text_of_what_no_rule_knows() -> None:
     """An unknown text, a success and a recipient without a name are told plainly."""
     unknown = RecipientStatus(action=Action.FAILED, diagnostic="frobnicated")

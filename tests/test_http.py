@@ -151,7 +151,8 @@ async def test_why_tells_the_whole_story(ask: Asker, store: MemoryStore) -> None
     status, story = await ask.get(f"/v1/why?address={DEAD}")
     assert status == 200
     assert (story["address"], story["suppressed"]) == (DEAD, False)
-    assert story["standings"] == [{"scope": "*", "cause": None, "category": None, "since": None, "strikes": 0, "released_at": NOW}]
+    clear = {"cause": None, "category": None, "since": None, "until": None, "strikes": 0, "held": []}
+    assert story["standings"] == [{"scope": "*", **clear, "released_at": NOW}]
     bounced, released = story["events"]
     assert bounced == {
         "kind": "bounced",

@@ -89,7 +89,7 @@ class House:
         return list(self.store.history(AddressKey(JOE)))
 
     def cause(self, address: str = JOE, scope: Scope = DEFAULT_SCOPE) -> Cause | None:
-        block = self.store.look_up(AddressKey(address)).block(scope)
+        block = self.store.look_up(AddressKey(address)).block(scope, NOW)
         return block.cause if block else None
 
 

@@ -1,5 +1,7 @@
 """Records: what is known of an address, and which standing keeps mail of a stream from it."""
 
+from dataclasses import replace
+
 import pytest
 
 from bounced.address import AddressKey
@@ -9,7 +11,7 @@ from bounced.scope import EVERYWHERE, Scope
 KEY = AddressKey("ada@example.net")
 NEWS, RECEIPTS = Scope("news"), Scope("receipts")
 DEAD = Standing(scope=EVERYWHERE, cause=Cause.HARD, category="no-such-user", since=7)
-STRUCK = Standing(scope=EVERYWHERE, strikes=4)
+STRUCK = Standing(scope=EVERYWHERE, struck=(1, 2, 3, 4))
 ANNOYED = Standing(scope=NEWS, cause=Cause.COMPLAINT, category="complaint", since=9)
 
 
@@ -17,8 +19,8 @@ def test_untouched() -> None:
     """An address of which nothing is known is clear in every stream."""
     record = AddressRecord(key=KEY)
     assert record.standing(NEWS) == Standing(scope=NEWS)
-    assert record.block(NEWS) is None
-    assert record.block(EVERYWHERE) is None
+    assert record.block(NEWS, 9) is None
+    assert record.block(EVERYWHERE, 9) is None
 
 
 def test_standing_is_of_exactly_one_scope() -> None:
@@ -42,4 +44,25 @@ def test_standing_is_of_exactly_one_scope() -> None:
 )
 def test_block(standings: tuple[Standing, ...], scope: Scope, block: Standing | None) -> None:
     """A stream is blocked by what holds everywhere or by its own standing, never by strikes or by another stream's."""
-    assert AddressRecord(key=KEY, standings=standings).block(scope) is block
+    assert AddressRecord(key=KEY, standings=standings).block(scope, 9) is block
+
+
+@pytest.mark.parametrize(
+    ("standing", "blocking"),
+    [
+        (DEAD, range(1, 40)),
+        (replace(DEAD, until=20), range(1, 20)),
+        (replace(DEAD, until=30, rests_until=25), range(25, 30)),
+        (STRUCK, range(0)),
+        (replace(STRUCK, until=20), range(0)),
+    ],
+    ids=["for good", "until it ends", "a trial mail is under way", "clear", "clear for good"],
+)
+def test_when_it_blocks(standing: Standing, blocking: range) -> None:
+    """A block holds until its end, and lets a trial mail pass before it goes on."""
+    assert [now for now in range(1, 40) if standing.blocks(now)] == list(blocking)
+
+
+def test_strikes_are_counted() -> None:
+    """The strikes are as many as the mails that struck."""
+    assert (STRUCK.strikes, DEAD.strikes) == (4, 0)

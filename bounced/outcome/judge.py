@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import lru_cache
 from itertools import islice
 from typing import assert_never
 
@@ -234,6 +235,7 @@ def _vague(status: str) -> bool:
     return ".0" in status
 
 
+@lru_cache(maxsize=1024)
 def _patterns(status: str) -> tuple[tuple[str, Level], ...]:
     klass, subject, _ = status.split(".")
     rest = status[1:]

@@ -103,14 +103,19 @@ def _statuses(message: Message, part: Part, groups: list[Fields], came_back: Ret
     if any(_says_too_little(status) for status in statuses):
         note = prose.note(message, before=part)
         statuses = prose.enrich(statuses, note, came_back)
-    named = (status if status.address else _with_bare_name(status, group) for status, group in zip(statuses, groups, strict=True))
+    named = (
+        status if status.address else _with_bare_name(status, group, message, part) for status, group in zip(statuses, groups, strict=True)
+    )
     return tuple(status for status in named if status.address)
 
 
-def _with_bare_name(status: RecipientStatus, group: Fields) -> RecipientStatus:
+def _with_bare_name(status: RecipientStatus, group: Fields, message: Message, part: Part) -> RecipientStatus:
     """Keep a local name without domain (X.400 and LAN gateways write it): it says at least that somebody failed."""
     name = fields.clean(fields.without_type(group.get("final-recipient", "")), 255).strip("<>")
-    return replace(status, final_recipient=name) if name and " " not in name else status
+    if not name or " " in name:
+        return status
+    words = status.diagnostic or prose.explanation_for_one(prose.note(message, before=part), name)
+    return replace(status, final_recipient=name, diagnostic=words, reply=status.reply or fields.find_reply(words))
 
 
 def _says_too_little(status: RecipientStatus) -> bool:

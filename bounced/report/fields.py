@@ -186,7 +186,7 @@ def pairs(block: str, every: bool = False) -> Iterator[tuple[str, str]]:
     Only names of RFC 3464 and X- names begin a field, since some systems do not fold what they quote; with `every`, all names do.
     """
     name, value = "", ""
-    for line in block.split("\n"):
+    for line in block.rstrip().split("\n"):
         if line[:1] in " \t" or not line:
             value += " " + line.strip()
             continue

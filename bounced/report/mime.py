@@ -359,16 +359,18 @@ def _guessed(octets: bytes) -> str:
     except UnicodeError:
         pass
     sample = octets[:4096]
-    if _is_mostly_utf8(sample):
-        return octets.decode("utf-8", "replace")
-    for codec, sign in (("euc_jp", _KANA), ("cp932", _KANA), ("gb18030", _HAN)):
-        decoded = sample.decode(codec, "ignore")
-        if sign.search(decoded) and sample.decode(codec, "replace").count("\ufffd") <= 1:
+    # Japanese text always has kana; Cyrillic is mostly small letters; what is left and forms Han characters is Chinese.
+    for codec in ("euc_jp", "cp932"):
+        if _KANA.search(sample.decode(codec, "ignore")) and sample.decode(codec, "replace").count("\ufffd") <= 1:
             return octets.decode(codec, "replace")
     small = {codec: len(_CYRILLIC_SMALL.findall(sample.decode(codec, "replace"))) for codec in ("koi8_r", "cp1251")}
     best = max(small, key=lambda codec: small[codec])
-    if small[best] > 20 and small[best] * 3 > sum(octet > 0x7F for octet in sample) * 2:
+    if small[best] > 10 and small[best] * 4 > sum(octet > 0x7F for octet in sample) * 3:
         return octets.decode(best, "replace")
+    if _is_mostly_utf8(octets):
+        return octets.decode("utf-8", "replace")
+    if _HAN.search(sample.decode("gb18030", "ignore")) and sample.decode("gb18030", "replace").count("\ufffd") <= 1:
+        return octets.decode("gb18030", "replace")
     return octets.decode("cp1252", "replace")
 
 
@@ -398,7 +400,8 @@ def _without_hidden(text: str) -> str:
         kept.append(text[at : found.start()])
         close = lower.find(f"</{found[1]}", found.end())
         if close < 0:
-            at = found.end()
+            close = lower.find(">", found.end())
+            at = close + 1 if close >= 0 else len(text)
             break
         at = close
     kept.append(text[at:])

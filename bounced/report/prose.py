@@ -212,23 +212,22 @@ def _with_explanation(status: RecipientStatus, told: dict[str, str]) -> Recipien
     return replace(status, diagnostic=fields.clean(f"{status.diagnostic} {words}"), reply=reply)
 
 
-_ADDR = fields.ADDRESS.pattern
 _LISTED = re.compile(
-    rf"^[ \t]*[-*•>·\d.)]{{0,4}}[ \t]*[\"'(]?<?({_ADDR})>?[\"')]?[ \t]{{0,8}}(?::|;|$|\.\.\.|\[|\(|->| on [A-Z]|,? (?:Invalid|is "
-    rf"|has |was |does |unknown|not ))",
+    r"^[ \t]*[-*•>·\d.)]{0,4}[ \t]*[\"'(]?<?([^\s<>@\"]{1,128}@[^\s<>@:;,()\"']{1,255})>?[\"')]?[ \t]{0,8}"
+    r"(?::|;|$|\.\.\.|\[|\(|->| on [A-Z]|,? (?:Invalid|is |has |was |does |unknown|not ))",
     re.MULTILINE,
 )
-_COMMAND = re.compile(rf"RCPT[ ]?TO:[ ]{{0,4}}<?({_ADDR})>?", re.IGNORECASE)
-_DOTTED = re.compile(rf"(?:^|[ \t])<?({_ADDR})>?[ ]?\.\.\.", re.MULTILINE)
+_COMMAND = re.compile(r"RCPT[ ]?TO:[ ]{0,4}<?([^\s<>@\"]{1,128}@[^\s<>@:;,()\"']{1,255})>?", re.IGNORECASE)
+_DOTTED = re.compile(r"(?:^|[ \t])<?([^\s<>@\"]{1,128}@[^\s<>@:;,()\"']{1,255})>?[ ]?\.\.\.", re.MULTILINE)
 _CALLED = re.compile(
-    rf"""(?:recipients?(?:[ ]address(?:es)?)?|addressee|undeliverable(?:[ ]to)?|deliver(?:ed|y|ing)?(?:[ ][\w' ]{{1,30}})?[ ](?:to"
-    rf"|failed:?)|unknown[ ](?:user|recipient|address)|
+    r"""(?:recipients?(?:[ ]address(?:es)?)?|addressee|undeliverable(?:[ ]to)?|deliver(?:ed|y|ing)?(?:[ ][\w' ]{1,30})?[ ](?:to
+      |failed:?)|unknown[ ](?:user|recipient|address)|
       target[ ]mail[ ]address|address(?:es)?|no[ ]such[ ]user|user|mailbox|reach|sent[ ]to|send[ ]to|message[ ](?:to|for)|mail[ ](?:to
       |for)|e-?mail[ ](?:to|for)|
       destinataires?|empf(?:ä|ae)nger|destinat[aá]ri[oa]s?|adresse|indirizzo|direcci[oó]n|endere[cç]o|ontvanger|adresat[a]?|mottaker
       |mottagare|vastaanottaja|
-      получател[а-я]{{0,3}}|адрес[а-я]{{0,3}}|адресат[а-я]{{0,3}}|宛先|送信先|受信者|収信者|收件人|收信人|地址|수신자|받는[ ]?사람)
-      [^@\n<]{{0,60}}(?<![^\s<:\"'(\[：「])<?({_ADDR})""",
+      получател[а-я]{0,3}|адрес[а-я]{0,3}|адресат[а-я]{0,3}|宛先|送信先|受信者|収信者|收件人|收信人|地址|수신자|받는[ ]?사람)
+      [^@\n<]{0,60}(?<![^\s<:\"'(\[：「])<?([^\s<>@"]{1,128}@[^\s<>@:;,()"']{1,255})""",
     re.IGNORECASE | re.VERBOSE,
 )
 _NOT_RECIPIENT = re.compile(

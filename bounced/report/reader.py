@@ -22,6 +22,8 @@ def read(content: bytes) -> Report:
 
 
 def _read(message: Message) -> Report | None:
+    if message.over_limit and not message.parts:
+        return None
     report: Report | None = delivery_status.read(message) or feedback.read(message)
     if report is not None:
         return report
@@ -43,7 +45,8 @@ def _read(message: Message) -> Report | None:
         return report
     if last_resort.sent_by_daemon(written):
         return last_resort.read(written) or automatic.read(message)
-    return automatic.read(message) or last_resort.read(written)
+    # Of a message that was not read to its end nobody can say that it is no bounce.
+    return (None if message.over_limit else automatic.read(message)) or last_resort.read(written)
 
 
 def _nested(written: Letter) -> Report | None:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from bounced.address import AddressKey
 from bounced.fault import OwnFault
+from bounced.incident import Incident, Kind, Ruling
 from bounced.record import AddressRecord, AnyEvent
 
 
@@ -17,13 +18,22 @@ class StoreFault(OwnFault):
     """The store could not do it, and nothing was changed: ask again later. The message holds no stranger's text."""
 
 
+class NoSuchIncident(LookupError):
+    """No incident has that id."""
+
+
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """What became of an event. `fresh` is False where its token had told as much before: nothing was stored, `before` is `after`."""
+    """What became of an event. `fresh` is False where its token had told as much before: nothing was stored, `before` is `after`.
+
+    `held` is the incident because of which the verdict blocks nobody, `turned` are the incidents that it opened or closed.
+    """
 
     before: AddressRecord
     after: AddressRecord
     fresh: bool
+    held: str | None = None
+    turned: tuple[Incident, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +43,17 @@ class Tally:
     day: str
     what: str
     source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """Something that belongs to an incident though no event of an address tells it. `sample` is a stranger's text, `domain` concerned."""
+
+    kind: Kind
+    subject: str
+    at: int
+    sample: str = ""
+    domain: str = ""
 
 
 class Store(Protocol):
@@ -53,6 +74,26 @@ class Store(Protocol):
         """Add to the tallies of what was refused."""
         ...
 
+    async def witness(self, sighting: Sighting) -> Sequence[Incident]:
+        """Count something to the open incident of its kind and subject, or open one; return it if it opened."""
+        ...
+
+    async def settle(self, now: int) -> Sequence[Incident]:
+        """Let the time pass: close incidents that are over, open a flood of backscatter; return what opened or closed."""
+        ...
+
+    async def hold(self, provider: str, since: int, now: int) -> Incident:
+        """Make an incident, by hand, of the hard verdicts of a provider that were recorded from `since` on; their blocks are undone."""
+        ...
+
+    async def rule(self, incident: str, ruling: Ruling, *, at: int, by: str, reason: str) -> int:
+        """Let all that an incident holds count (CONFIRMED), or undo all that it did (REVERTED); return how many addresses changed.
+
+        Durable in parts, other calls between them: what is cut short is finished by saying it again. What other bounces say of the same
+        addresses is not touched. Raises NoSuchIncident.
+        """
+        ...
+
     def look_up(self, key: AddressKey) -> AddressRecord:
         """Return the record of an address; an empty one for an address of which nothing is known."""
         ...
@@ -67,6 +108,14 @@ class Store(Protocol):
 
     def tallies(self) -> Mapping[Tally, int]:
         """Return all tallies."""
+        ...
+
+    def incidents(self) -> Sequence[Incident]:
+        """Return all incidents, newest first."""
+        ...
+
+    def held_by(self, incident: str, after: AddressKey | None = None, limit: int = 500) -> Sequence[AddressKey]:
+        """Return addresses of which an incident holds or held a verdict, in their order, from the one after `after` on."""
         ...
 
     async def close(self) -> None:

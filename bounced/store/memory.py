@@ -4,12 +4,14 @@ For: every promise of the contract but durability. Never: production.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from bounced.address import AddressKey
-from bounced.policy import Policy, adds, step
-from bounced.record import AddressRecord, AnyEvent
-from bounced.store import Recorded, StoreFault, Tally
+from bounced.guard import Watch
+from bounced.incident import Incident, Kind, Ruling
+from bounced.policy import Policy, adds, fold, step
+from bounced.record import AddressRecord, AnyEvent, Bounced
+from bounced.store import NoSuchIncident, Recorded, Sighting, StoreFault, Tally, incidents
 from bounced.store.rows import replayed, token_of
 
 
@@ -20,10 +22,9 @@ class MemoryStore:
         """Begin empty."""
         self._policy = policy
         self._records: dict[AddressKey, AddressRecord] = {}
-        self._events: defaultdict[AddressKey, list[AnyEvent]] = defaultdict(list)
+        self._shelf = _Shelf(self._records)
         self._by_token: defaultdict[str, list[AnyEvent]] = defaultdict(list)
         self._recipients: dict[str, AddressKey] = {}
-        self._tallies: Counter[Tally] = Counter()
         self._closed = False
 
     async def record(self, event: AnyEvent) -> Recorded:
@@ -31,14 +32,16 @@ class MemoryStore:
         before = self.look_up(event.key)
         token = token_of(event)
         if token is not None and not adds(event, self._by_token[token]):
-            self._tallies[replayed(event)] += 1
+            self._shelf.tallies[replayed(event)] += 1
             return Recorded(before, before, fresh=False)
-        after = step(before, event, self._policy)
+        guarded, outages = incidents.guarded(self._shelf, before, event, self._policy)
+        after = step(before, guarded, self._policy)
         self._records[event.key] = after
-        self._events[event.key].append(event)
+        self._shelf.events.append(guarded)
         if token is not None:
-            self._by_token[token].append(event)
-        return Recorded(before, after, fresh=True)
+            self._by_token[token].append(guarded)
+        held = guarded.held if isinstance(guarded, Bounced) else None
+        return Recorded(before, after, fresh=True, held=held, turned=(*outages, *incidents.told(self._shelf, guarded)))
 
     async def intern(self, opaque_id: str, key: AddressKey) -> None:
         """Make sure that `recipient_of(opaque_id)` answers `key`. Raises StoreFault, also if the id means somebody else."""
@@ -49,7 +52,31 @@ class MemoryStore:
     async def count(self, tallies: Mapping[Tally, int]) -> None:
         """Add to the tallies of what was refused. Raises StoreFault."""
         self._refuse_if_closed()
-        self._tallies.update(tallies)
+        self._shelf.tallies.update(tallies)
+
+    async def witness(self, sighting: Sighting) -> Sequence[Incident]:
+        """Count something to the open incident of its kind and subject, or open one; return it if it opened. Raises StoreFault."""
+        self._refuse_if_closed()
+        return incidents.witnessed(self._shelf, sighting)
+
+    async def settle(self, now: int) -> Sequence[Incident]:
+        """Let the time pass: close incidents that are over, open a flood of backscatter. Raises StoreFault."""
+        self._refuse_if_closed()
+        return incidents.passed(self._shelf, now)
+
+    async def hold(self, provider: str, since: int, now: int) -> Incident:
+        """Make an incident, by hand, of the hard verdicts of a provider that were recorded from `since` on. Raises StoreFault."""
+        self._refuse_if_closed()
+        return incidents.held_by_hand(self._shelf, provider, since, now, self._policy)
+
+    async def rule(self, incident: str, ruling: Ruling, *, at: int, by: str, reason: str) -> int:
+        """Let all that an incident holds count, or undo all that it did. Raises NoSuchIncident, StoreFault."""
+        self._refuse_if_closed()
+        found = incidents.ruled(self._shelf, incident, ruling, at=at, by=by, reason=reason)
+        if found is None:
+            raise NoSuchIncident(incident)
+        events = [incidents.ruling_on(self.look_up(key), found) for key in sorted(self._shelf.holds[incident])]
+        return len([await self.record(event) for event in events if event is not None])
 
     def look_up(self, key: AddressKey) -> AddressRecord:
         """Return the record of an address; an empty one for an address of which nothing is known. Raises StoreFault."""
@@ -59,7 +86,7 @@ class MemoryStore:
     def history(self, key: AddressKey) -> Sequence[AnyEvent]:
         """Return all kept events of an address, oldest first. Raises StoreFault."""
         self._refuse_if_closed()
-        return tuple(self._events.get(key, ()))
+        return self._shelf.history(key)
 
     def recipient_of(self, opaque_id: str) -> AddressKey | None:
         """Return the recipient that was interned under this id. Raises StoreFault."""
@@ -69,7 +96,17 @@ class MemoryStore:
     def tallies(self) -> Mapping[Tally, int]:
         """Return all tallies. Raises StoreFault."""
         self._refuse_if_closed()
-        return dict(self._tallies)
+        return dict(self._shelf.tallies)
+
+    def incidents(self) -> Sequence[Incident]:
+        """Return all incidents, newest first. Raises StoreFault."""
+        self._refuse_if_closed()
+        return sorted(self._shelf.incidents.values(), key=lambda incident: (-incident.opened_at, incident.id))
+
+    def held_by(self, incident: str, after: AddressKey | None = None, limit: int = 500) -> Sequence[AddressKey]:
+        """Return addresses of which an incident holds or held a verdict, in their order. Raises StoreFault."""
+        self._refuse_if_closed()
+        return [key for key in sorted(self._shelf.holds[incident]) if key > (after or "")][:limit]
 
     async def close(self) -> None:
         """Later calls raise StoreFault."""
@@ -78,3 +115,56 @@ class MemoryStore:
     def _refuse_if_closed(self) -> None:
         if self._closed:
             raise StoreFault("the store is closed")
+
+
+class _Shelf:
+    """What the course of incidents asks of a backend (bounced/store/incidents.py), in dictionaries."""
+
+    def __init__(self, records: dict[AddressKey, AddressRecord]) -> None:
+        self.records = records
+        self.events: list[AnyEvent] = []
+        self.tallies: Counter[Tally] = Counter()
+        self.incidents: dict[str, Incident] = {}
+        self.holds: defaultdict[str, set[AddressKey]] = defaultdict(set)
+        self._watches: dict[str, Watch] = {}
+
+    def history(self, key: AddressKey) -> Sequence[AnyEvent]:
+        return tuple(event for event in self.events if event.key == key)
+
+    def watch(self, provider: str) -> Watch | None:
+        return self._watches.get(provider)
+
+    def put_watch(self, provider: str, watch: Watch) -> None:
+        self._watches[provider] = watch
+
+    def incident(self, identity: str) -> Incident | None:
+        return self.incidents.get(identity)
+
+    def open_incidents(self, kind: Kind | None = None, subject: str | None = None) -> Sequence[Incident]:
+        found = (one for one in self.incidents.values() if one.closed_at is None)
+        return [one for one in found if kind in (None, one.kind) and subject in (None, one.subject)]
+
+    def put_incident(self, incident: Incident) -> None:
+        self.incidents[incident.id] = incident
+
+    def hold(self, identity: str, key: AddressKey) -> None:
+        self.holds[identity].add(key)
+
+    def bounces_since(self, at: int) -> Iterator[tuple[int, Bounced]]:
+        for place in reversed(range(len(self.events))):
+            event = self.events[place]
+            if isinstance(event, Bounced) and event.at >= at:
+                yield place, event
+
+    def rewrite(self, place: int, event: Bounced) -> None:
+        self.events[place] = event
+
+    def refold(self, key: AddressKey, policy: Policy) -> None:
+        self.records[key] = fold(key, self.history(key), policy)
+
+    def tallied(self, days: Sequence[str], words: Sequence[str]) -> dict[str, int]:
+        sums: Counter[str] = Counter()
+        for tally, times in self.tallies.items():
+            if tally.day in days and tally.what in words:
+                sums[tally.day] += times
+        return dict(sums)

@@ -1,4 +1,4 @@
-"""Events and standings as rows of a table, and back.
+"""Events, standings, incidents and watches as rows of a table, and back.
 
 For: one spelling of them on disk, whatever the database. Never: SQL, or a decision. What was written once is read for ever: fields may be
 added to an event with a default, and a field or a word that goes needs a migration.
@@ -8,11 +8,28 @@ import base64
 import json
 import re
 import time
+from dataclasses import fields, replace
 from typing import NamedTuple
 
 import msgspec
 
-from bounced.record import AnyEvent, Blocked, Bounced, Cause, Complained, Delivered, Noticed, Released, Standing
+from bounced.guard import Slots, Watch
+from bounced.incident import Incident
+from bounced.record import (
+    AnyEvent,
+    Blocked,
+    Bounced,
+    Cause,
+    Complained,
+    Confirmed,
+    Delivered,
+    Hold,
+    Noticed,
+    Released,
+    Reverted,
+    Sent,
+    Standing,
+)
 from bounced.scope import Scope
 from bounced.store import Tally
 
@@ -23,6 +40,9 @@ _KINDS: dict[str, type[AnyEvent]] = {
     "delivered": Delivered,
     "blocked": Blocked,
     "released": Released,
+    "sent": Sent,
+    "confirmed": Confirmed,
+    "reverted": Reverted,
 }
 _WORDS = {kind: word for word, kind in _KINDS.items()}
 _CAUSES = {cause.value[0]: cause for cause in Cause}
@@ -41,6 +61,23 @@ _SEAL = 23
 _JSON = json.JSONEncoder(separators=(",", ":"))
 
 
+class _Rare(msgspec.Struct, frozen=True):
+    """What few standings have."""
+
+    until: int | None = None
+    times: int = 0
+    rests_until: int | None = None
+    incident: str | None = None
+    struck: tuple[int, ...] = ()
+    sent: tuple[int, ...] = ()
+    held: tuple[Hold, ...] = ()
+
+
+_RARE = tuple((name, getattr(_Rare(), name)) for name in _Rare.__struct_fields__)
+_WATCH = tuple(field.name for field in fields(Watch))
+_Numbers = tuple[int, int, Slots, Slots, int, int, int, int, int | None, int]
+
+
 class RowError(ValueError):
     """A row does not say what this version can read."""
 
@@ -57,20 +94,23 @@ class EventRow(NamedTuple):
 
 
 class StandingRow(NamedTuple):
-    """A standing as columns; `cause` is its first letter, `category` the number of the word, or a word that has none."""
+    """A standing as columns; `cause` is its first letter, `category` the number of the word, or a word that has none.
+
+    `detail` is the JSON of what else differs from an untouched one.
+    """
 
     scope: str
     cause: str | None
     category: int | str | None
     since: int | None
-    strikes: int
     released_at: int | None
+    detail: str | None
 
 
 def token_of(event: AnyEvent) -> str | None:
     """Return the token that proves `event`; None for what needs no proof of that kind."""
     match event:
-        case Bounced() | Complained() | Noticed():
+        case Bounced() | Complained() | Noticed() | Delivered() | Sent():
             return event.token
         case _:
             return None
@@ -83,22 +123,22 @@ def replayed(event: AnyEvent) -> Tally:
 
 def event_row(event: AnyEvent) -> EventRow:
     """Return the columns of `event`."""
-    fields = msgspec.to_builtins(event)
-    at, address, scope = fields.pop("at"), fields.pop("key"), fields.pop("scope")
-    token = fields.pop("token", None)
+    words = msgspec.to_builtins(event)
+    at, address, scope = words.pop("at"), words.pop("key"), words.pop("scope")
+    token = words.pop("token", None)
     # ASCII escapes carry what strangers write without loss, lone surrogates and NUL among it, which UTF-8 and SQL text do not.
-    detail = _JSON.encode(_said(fields))
+    detail = _JSON.encode(_said(words))
     return EventRow(at, _WORDS[type(event)], address, scope, None if token is None else pack(token), detail)
 
 
 def event_of(row: EventRow) -> AnyEvent:
     """Return the event whose columns these are. Raises RowError."""
     try:
-        fields = json.loads(row.detail)
-        fields.update(at=row.at, key=row.address, scope=row.scope)
+        words = json.loads(row.detail)
+        words.update(at=row.at, key=row.address, scope=row.scope)
         if row.token is not None:
-            fields["token"] = unpack(row.token)
-        return msgspec.convert(fields, _KINDS[row.kind])
+            words["token"] = unpack(row.token)
+        return msgspec.convert(words, _KINDS[row.kind])
     except (ValueError, KeyError, AttributeError, TypeError):
         raise RowError("the store holds an event that this version cannot read") from None
 
@@ -107,22 +147,53 @@ def standing_row(standing: Standing) -> StandingRow:
     """Return the columns of `standing`."""
     cause = None if standing.cause is None else standing.cause.value[0]
     category = None if standing.category is None else _NUMBERS.get(standing.category, standing.category)
-    return StandingRow(standing.scope, cause, category, standing.since, standing.strikes, standing.released_at)
+    detail = {name: getattr(standing, name) for name, untouched in _RARE if getattr(standing, name) != untouched}
+    rare = _JSON.encode(msgspec.to_builtins(detail)) if detail else None
+    return StandingRow(standing.scope, cause, category, standing.since, standing.released_at, rare)
 
 
 def standing_of(row: StandingRow) -> Standing:
     """Return the standing whose columns these are. Raises RowError."""
     try:
-        return Standing(
+        standing = Standing(
             scope=Scope(row.scope),
             cause=None if row.cause is None else _CAUSES[row.cause],
             category=_CATEGORIES[row.category] if isinstance(row.category, int) else row.category,
             since=row.since,
-            strikes=row.strikes,
             released_at=row.released_at,
         )
-    except LookupError:
+        if row.detail is None:
+            return standing
+        rare = msgspec.json.decode(row.detail, type=_Rare)
+    except (LookupError, ValueError):
         raise RowError("the store holds a standing that this version cannot read") from None
+    return replace(standing, **{name: getattr(rare, name) for name, _ in _RARE})
+
+
+def incident_detail(incident: Incident) -> str:
+    """Return the JSON of `incident`."""
+    return _JSON.encode(_said(msgspec.to_builtins(incident)))
+
+
+def incident_of(detail: str) -> Incident:
+    """Return the incident of which this is the JSON. Raises RowError."""
+    try:
+        return msgspec.convert(json.loads(detail), Incident)
+    except ValueError:
+        raise RowError("the store holds an incident that this version cannot read") from None
+
+
+def watch_numbers(watch: Watch) -> str:
+    """Return the numbers of `watch` in the order of its fields, as JSON."""
+    return msgspec.json.encode([getattr(watch, name) for name in _WATCH]).decode("ascii")
+
+
+def watch_of(numbers: str) -> Watch:
+    """Return the watch of which these are the numbers. Raises RowError."""
+    try:
+        return Watch(*msgspec.json.decode(numbers, type=_Numbers))
+    except (ValueError, TypeError):
+        raise RowError("the store holds a watch that this version cannot read") from None
 
 
 def pack(text: str) -> bytes | str:
@@ -142,6 +213,6 @@ def unpack(packed: bytes | str) -> str:
     return base64.b32encode(packed).decode("ascii").lower()[:_SEAL]
 
 
-def _said(fields: dict[str, object]) -> dict[str, object]:
+def _said(words: dict[str, object]) -> dict[str, object]:
     """Leave out what says nothing: None is the default wherever it is allowed."""
-    return {name: _said(value) if isinstance(value, dict) else value for name, value in fields.items() if value is not None}
+    return {name: _said(value) if isinstance(value, dict) else value for name, value in words.items() if value is not None}

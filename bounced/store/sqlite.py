@@ -19,9 +19,10 @@ import aiosqlite
 
 from bounced.address import AddressKey
 from bounced.fault import OperatorFault
+from bounced.incident import Incident, Ruling
 from bounced.policy import Policy
 from bounced.record import AddressRecord, AnyEvent
-from bounced.store import Recorded, StoreFault, Tally, files, tables
+from bounced.store import NoSuchIncident, Recorded, Sighting, StoreFault, Tally, files, incidents, tables
 from bounced.store.rows import RowError, event_row
 
 MAX_WAITING = 10_000
@@ -70,13 +71,21 @@ class SqliteReader:
         """Return all tallies. Raises StoreFault."""
         return self._read(tables.tallies)
 
+    def incidents(self) -> Sequence[Incident]:
+        """Return all incidents, newest first. Raises StoreFault."""
+        return self._read(tables.all_incidents)
+
+    def held_by(self, incident: str, after: AddressKey | None = None, limit: int = 500) -> Sequence[AddressKey]:
+        """Return addresses of which an incident holds or held a verdict, in their order. Raises StoreFault."""
+        return self._read(tables.held_by, incident, after, limit)
+
     def close(self) -> None:
         """Let go of the file. Later calls raise StoreFault."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
-    def _read(self, read: Callable[..., _T], *asked: str) -> _T:
+    def _read(self, read: Callable[..., _T], *asked: object) -> _T:
         if self._connection is None:
             raise StoreFault("the store is closed")
         try:
@@ -311,9 +320,7 @@ class SqliteStore:
     async def record(self, event: AnyEvent) -> Recorded:
         """Add an event and step its record, in one transaction. Returns when it is durable. Raises StoreFault."""
         row = event_row(event)
-        result = await self._writer.submit(lambda connection: tables.record(connection, event, row, self._policy))
-        assert isinstance(result, Recorded)
-        return result
+        return await self._done(lambda connection: tables.record(connection, event, row, self._policy))
 
     async def intern(self, opaque_id: str, key: AddressKey) -> None:
         """Make sure that `recipient_of(opaque_id)` answers `key`. Raises StoreFault, also if the id means somebody else."""
@@ -327,6 +334,30 @@ class SqliteStore:
         """Add to the tallies of what was refused. Raises StoreFault."""
         counted = dict(tallies)
         await self._writer.submit(lambda connection: tables.count(connection, counted))
+
+    async def witness(self, sighting: Sighting) -> Sequence[Incident]:
+        """Count something to the open incident of its kind and subject, or open one; return it if it opened. Raises StoreFault."""
+        return await self._shelved(lambda shelf: incidents.witnessed(shelf, sighting))
+
+    async def settle(self, now: int) -> Sequence[Incident]:
+        """Let the time pass: close incidents that are over, open a flood of backscatter. Raises StoreFault."""
+        return await self._shelved(lambda shelf: incidents.passed(shelf, now))
+
+    async def hold(self, provider: str, since: int, now: int) -> Incident:
+        """Make an incident, by hand, of the hard verdicts of a provider that were recorded from `since` on. Raises StoreFault."""
+        return await self._shelved(lambda shelf: incidents.held_by_hand(shelf, provider, since, now, self._policy))
+
+    async def rule(self, incident: str, ruling: Ruling, *, at: int, by: str, reason: str) -> int:
+        """Let all that an incident holds count, or undo all that it did. Raises NoSuchIncident, StoreFault."""
+        if await self._shelved(lambda shelf: incidents.ruled(shelf, incident, ruling, at=at, by=by, reason=reason)) is None:
+            raise NoSuchIncident(incident)
+        last: AddressKey | None = None
+        total = 0
+        while True:
+            last, changed = await self._done(partial(tables.rule_some, identity=incident, ruling=ruling, after=last, policy=self._policy))
+            total += changed
+            if last is None:
+                return total
 
     def look_up(self, key: AddressKey) -> AddressRecord:
         """Return the record of an address; an empty one for an address of which nothing is known. Raises StoreFault."""
@@ -343,6 +374,28 @@ class SqliteStore:
     def tallies(self) -> Mapping[Tally, int]:
         """Return all tallies. Raises StoreFault."""
         return self._reader.tallies()
+
+    def incidents(self) -> Sequence[Incident]:
+        """Return all incidents, newest first. Raises StoreFault."""
+        return self._reader.incidents()
+
+    def held_by(self, incident: str, after: AddressKey | None = None, limit: int = 500) -> Sequence[AddressKey]:
+        """Return addresses of which an incident holds or held a verdict, in their order. Raises StoreFault."""
+        return self._reader.held_by(incident, after, limit)
+
+    async def _shelved(self, work: Callable[[tables.Shelf], _T]) -> _T:
+        """Do something about incidents in the next transaction."""
+        return await self._done(lambda connection: work(tables.Shelf(connection)))
+
+    async def _done(self, work: Callable[[sqlite3.Connection], _T]) -> _T:
+        """Do `work` in the next transaction; return what it gave once that is durable."""
+        results: list[_T] = []
+
+        def job(connection: sqlite3.Connection) -> None:
+            results[:] = [work(connection)]
+
+        await self._writer.submit(job)
+        return results[0]
 
     async def close(self) -> None:
         """Commit what waits, then let go of the file. Later calls raise StoreFault."""

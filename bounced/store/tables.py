@@ -4,18 +4,36 @@ For: the meaning of schema/*.sql, on any sqlite3 connection. Never: opening, beg
 together.
 """
 
+import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from bounced.address import AddressKey
-from bounced.policy import Policy, adds, step
-from bounced.record import AddressRecord, AnyEvent, Standing
+from bounced.guard import Watch
+from bounced.incident import Incident, Kind, Ruling
+from bounced.policy import Policy, adds, fold, step
+from bounced.record import AddressRecord, AnyEvent, Bounced, Standing
 from bounced.scope import EVERYWHERE
-from bounced.store import Recorded, Tally
-from bounced.store.rows import EventRow, StandingRow, event_of, pack, replayed, standing_of, standing_row
+from bounced.store import NoSuchIncident, Recorded, Tally, incidents
+from bounced.store.rows import (
+    EventRow,
+    StandingRow,
+    event_of,
+    event_row,
+    incident_detail,
+    incident_of,
+    pack,
+    replayed,
+    standing_of,
+    standing_row,
+    watch_numbers,
+    watch_of,
+)
 
 _STANDINGS = """
-    SELECT scope, cause, category, since, strikes, released_at, last_event FROM standing WHERE address = ? ORDER BY scope"""
+    SELECT scope, cause, category, since, released_at, detail, known_since, delivered_at, last_event
+    FROM standing WHERE address = ? ORDER BY scope"""
 _OF_ONE_MAIL = "SELECT at, kind, address, scope, token, detail FROM event WHERE token = ? ORDER BY id"
 # `previous` always points down: a damaged pointer must not walk in a circle.
 _HISTORY = """
@@ -26,13 +44,27 @@ _HISTORY = """
 _UNTOUCHED = standing_row(Standing(scope=EVERYWHERE))[1:]
 _ADD_EVENT = "INSERT INTO event (at, kind, address, scope, token, detail, previous) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _PUT_STANDING = """
-    INSERT INTO standing (scope, cause, category, since, strikes, released_at, last_event, address)
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO standing (scope, cause, category, since, released_at, detail, known_since, delivered_at, last_event, address)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (address, scope) DO UPDATE SET cause = excluded.cause, category = excluded.category, since = excluded.since,
-        strikes = excluded.strikes, released_at = excluded.released_at, last_event = excluded.last_event"""
+        released_at = excluded.released_at, detail = excluded.detail, known_since = excluded.known_since,
+        delivered_at = excluded.delivered_at, last_event = excluded.last_event"""
+_RULED_AT_ONCE = 500
 _COUNT = """
     INSERT INTO tally (day, what, source, times) VALUES (?, ?, ?, ?)
     ON CONFLICT (day, what, source) DO UPDATE SET times = times + excluded.times"""
+_BOUNCES = "SELECT id, at, kind, address, scope, token, detail FROM event WHERE id > ? AND kind = 'bounced' ORDER BY id DESC"
+_LAST_BEFORE = "SELECT id FROM event WHERE at < ? ORDER BY id DESC LIMIT 1"
+# Events are recorded a little out of the order of their times; none so late.
+_LATE = 3600
+_PUT_INCIDENT = """
+    INSERT INTO incident (id, kind, subject, opened_at, closed_at, detail) VALUES (?, ?, ?, ?, ?, ?)
+    ON CONFLICT (id) DO UPDATE SET closed_at = excluded.closed_at, detail = excluded.detail"""
+_OPEN = "SELECT detail FROM incident WHERE closed_at IS NULL AND kind = ifnull(?, kind) AND subject = ifnull(?, subject) ORDER BY id"
+_PUT_WATCH = "INSERT INTO watch (provider, numbers) VALUES (?, ?) ON CONFLICT (provider) DO UPDATE SET numbers = excluded.numbers"
+_TALLIED = """
+    SELECT day, sum(times) FROM tally
+    WHERE day IN (SELECT value FROM json_each(?)) AND what IN (SELECT value FROM json_each(?)) GROUP BY day"""
 
 
 def look_up(connection: sqlite3.Connection, key: AddressKey) -> AddressRecord:
@@ -68,10 +100,45 @@ def record(connection: sqlite3.Connection, event: AnyEvent, row: EventRow, polic
         if earlier and not adds(event, (event_of(EventRow(*past)) for past in earlier)):
             count(connection, {replayed(event): 1})
             return Recorded(before, before, fresh=False)
-    after = step(before, event, policy)
-    added = connection.execute(_ADD_EVENT, (*row, last_event)).lastrowid
+    shelf = Shelf(connection)
+    guarded, outages = incidents.guarded(shelf, before, event, policy)
+    after = step(before, guarded, policy)
+    added = connection.execute(_ADD_EVENT, (*(row if guarded is event else event_row(guarded)), last_event)).lastrowid
     _put(connection, before, after, added)
-    return Recorded(before, after, fresh=True)
+    held = guarded.held if isinstance(guarded, Bounced) else None
+    return Recorded(before, after, fresh=True, held=held, turned=(*outages, *incidents.told(shelf, guarded)))
+
+
+def rule_some(
+    connection: sqlite3.Connection, identity: str, ruling: Ruling, after: AddressKey | None, policy: Policy
+) -> tuple[AddressKey | None, int]:
+    """Let a ruling reach the next addresses of an incident; return the last of them (None: there was none) and how many changed.
+
+    Raises NoSuchIncident, RowError, sqlite3.Error.
+    """
+    incident = Shelf(connection).incident(identity)
+    if incident is None:
+        raise NoSuchIncident(identity)
+    keys, changed = held_by(connection, identity, after, _RULED_AT_ONCE), 0
+    for key in keys:
+        event = incidents.ruling_on(look_up(connection, key), incident)
+        if event is not None and incident.ruling is ruling:
+            record(connection, event, event_row(event), policy)
+            changed += 1
+    return keys[-1] if keys else None, changed
+
+
+def held_by(connection: sqlite3.Connection, identity: str, after: AddressKey | None, limit: int) -> Sequence[AddressKey]:
+    """Return addresses of which an incident holds or held a verdict. Raises sqlite3.Error."""
+    rows = connection.execute(
+        "SELECT address FROM hold WHERE incident = ? AND address > ? ORDER BY address LIMIT ?", (identity, after or "", limit)
+    ).fetchall()
+    return [AddressKey(row[0]) for row in rows]
+
+
+def all_incidents(connection: sqlite3.Connection) -> Sequence[Incident]:
+    """Return all incidents, newest first. Raises RowError, sqlite3.Error."""
+    return [incident_of(row[0]) for row in connection.execute("SELECT detail FROM incident ORDER BY opened_at DESC, id").fetchall()]
 
 
 def count(connection: sqlite3.Connection, tallies: Mapping[Tally, int]) -> None:
@@ -90,8 +157,10 @@ def _load(connection: sqlite3.Connection, key: AddressKey) -> tuple[AddressRecor
     rows = connection.execute(_STANDINGS, (key,)).fetchall()
     if not rows:
         return AddressRecord(key=key), None
-    touched = tuple(standing_of(StandingRow(*row[:-1])) for row in rows if row[1:-1] != _UNTOUCHED)
-    return AddressRecord(key=key, standings=touched), rows[0][-1]
+    # '*' sorts before every stream.
+    known_since, delivered_at, last_event = rows[0][-3:]
+    touched = tuple(standing_of(StandingRow(*row[:-3])) for row in rows if row[1:-3] != _UNTOUCHED)
+    return AddressRecord(key=key, standings=touched, known_since=known_since, delivered_at=delivered_at), last_event
 
 
 def _put(connection: sqlite3.Connection, before: AddressRecord, after: AddressRecord, last_event: int | None) -> None:
@@ -101,5 +170,65 @@ def _put(connection: sqlite3.Connection, before: AddressRecord, after: AddressRe
             connection.execute("DELETE FROM standing WHERE address = ? AND scope = ?", (after.key, gone.scope))
     changed = (standing for standing in after.standings if standing.scope != EVERYWHERE and standing != before.standing(standing.scope))
     for standing in (after.standing(EVERYWHERE), *changed):
-        end = last_event if standing.scope == EVERYWHERE else None
-        connection.execute(_PUT_STANDING, (*standing_row(standing), end, after.key))
+        own = (after.known_since, after.delivered_at, last_event) if standing.scope == EVERYWHERE else (None, None, None)
+        connection.execute(_PUT_STANDING, (*standing_row(standing), *own, after.key))
+
+
+@dataclass(frozen=True, slots=True)
+class Shelf:
+    """What the course of incidents asks of this backend (bounced/store/incidents.py). Everything may raise RowError, sqlite3.Error."""
+
+    connection: sqlite3.Connection
+
+    def watch(self, provider: str) -> Watch | None:
+        """Return what the guard remembers of a provider."""
+        found = self.connection.execute("SELECT numbers FROM watch WHERE provider = ?", (provider,)).fetchall()
+        return watch_of(found[0][0]) if found else None
+
+    def put_watch(self, provider: str, watch: Watch) -> None:
+        """Remember it."""
+        self.connection.execute(_PUT_WATCH, (provider, watch_numbers(watch)))
+
+    def incident(self, identity: str) -> Incident | None:
+        """Return one incident."""
+        found = self.connection.execute("SELECT detail FROM incident WHERE id = ?", (identity,)).fetchall()
+        return incident_of(found[0][0]) if found else None
+
+    def open_incidents(self, kind: Kind | None = None, subject: str | None = None) -> Sequence[Incident]:
+        """Return what is open, of a kind, of a subject."""
+        return [incident_of(row[0]) for row in self.connection.execute(_OPEN, (kind, _ascii(subject))).fetchall()]
+
+    def put_incident(self, incident: Incident) -> None:
+        """Add or replace an incident."""
+        row = (incident.id, incident.kind, _ascii(incident.subject), incident.opened_at, incident.closed_at, incident_detail(incident))
+        self.connection.execute(_PUT_INCIDENT, row)
+
+    def hold(self, identity: str, key: AddressKey) -> None:
+        """Remember that an incident holds, or held, a verdict on an address."""
+        self.connection.execute("INSERT INTO hold (incident, address) VALUES (?, ?) ON CONFLICT DO NOTHING", (identity, key))
+
+    def bounces_since(self, at: int) -> Iterator[tuple[int, Bounced]]:
+        """Return the bounces that were recorded from a time on, newest first, each with its place."""
+        before = self.connection.execute(_LAST_BEFORE, (at - _LATE,)).fetchall()
+        for place, *columns in self.connection.execute(_BOUNCES, (before[0][0] if before else 0,)).fetchall():
+            event = event_of(EventRow(*columns))
+            if isinstance(event, Bounced):
+                yield place, event
+
+    def rewrite(self, place: int, event: Bounced) -> None:
+        """Put an event with its hold where it stood without."""
+        self.connection.execute("UPDATE event SET detail = ? WHERE id = ?", (event_row(event).detail, place))
+
+    def refold(self, key: AddressKey, policy: Policy) -> None:
+        """Make the record of an address the fold of its history."""
+        before, last_event = _load(self.connection, key)
+        _put(self.connection, before, fold(key, history(self.connection, key), policy), last_event)
+
+    def tallied(self, days: Sequence[str], words: Sequence[str]) -> dict[str, int]:
+        """Return the sums of the tallies of some words, by day."""
+        return dict(self.connection.execute(_TALLIED, (json.dumps(days), json.dumps(words))).fetchall())
+
+
+def _ascii(text: str | None) -> str | None:
+    """Make a stranger's word fit for a column: lone surrogates do not."""
+    return None if text is None else text.encode("ascii", "backslashreplace").decode("ascii")

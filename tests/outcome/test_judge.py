@@ -186,6 +186,14 @@ def test_provider_scope() -> None:
     assert judged("450 4.2.1 x", mta="dns; mta5.am0.yahoodns.net", address="joe@gmail.com") == ("soft", "inactive")
 
 
+def test_status_row_with_a_reply_needs_the_reply() -> None:
+    """A row with status and reply is silent where only the status is told."""
+    text = '[[rule]]\nid = "both"\ncategory = "virus"\nstatus = "5.9.9"\nreply = 571\nexample = "571 5.9.9"\n'
+    rules = RuleSet.parse({"a.toml": text})
+    assert judged("571 5.9.9", rules=rules) == ("blocked", "virus")
+    assert judged("550 5.9.9", rules=rules) == ("soft", "undetermined")
+
+
 def test_provider_of_the_reporter_counts_last() -> None:
     """Who only reports is the provider where nobody else is known."""
     status = recipient("450 4.2.1 x")

@@ -12,7 +12,7 @@ import pytest
 from bounced.report import DeliveryReport, Unrecognized, last_resort, mime
 from bounced.report.mime import Message, Part, scan
 from bounced.report.reader import read
-from tests.report.samples import POSTFIX, UNKNOWN_SYSTEM
+from tests.report.seeds import POSTFIX, UNKNOWN_SYSTEM
 from tests.report.test_fuzz import check
 
 _SIZES = (32 << 10, 128 << 10, 1 << 20)

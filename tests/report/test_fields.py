@@ -1,4 +1,4 @@
-"""The syntax inside reports: addresses, actions, replies, fields, and text made fit to keep."""
+"""Field syntax: addresses in their forms, replies in theirs, text made fit to keep."""
 
 import pytest
 
@@ -7,36 +7,100 @@ from bounced.status import Reply, StatusCode
 
 
 @pytest.mark.parametrize(
-    ("value", "expected"),
+    ("value", "address"),
     [
-        ("rfc822; user@example.org", "user@example.org"),
-        ("RFC822;user@example.org", "user@example.org"),
-        ("rfc822 ;  <user@example.org>", "user@example.org"),
-        ("user@example.org", "user@example.org"),
-        ("rfc822; User Name <user@example.org>", "user@example.org"),
-        ("rfc822; user@example.org (expanded from: alias)", "user@example.org"),
-        ("rfc822; <user@example.org", "user@example.org"),
-        ("rfc822; \n\tuser@example.org", "user@example.org"),
-        ('rfc822; "odd <name>"@example.org', '"odd <name>"@example.org'),
-        ('rfc822; "a b"@example.org', '"a b"@example.org'),
-        ("rfc822; user@[192.0.2.1]", "user@[192.0.2.1]"),
-        ("rfc822; @relay.example,@other.example:user@example.org", "user@example.org"),
-        ("rfc822; user@example.org.", "user@example.org"),
-        ("rfc822; 'user@example.org'", "user@example.org"),
-        ("utf-8; Jörg@bücher.example", "Jörg@bücher.example"),
-        (r"utf-8; J\x{F6}rg@example.org", "Jörg@example.org"),
-        (r"utf-8; a\x{0}\x{D800}\x{110000}b@example.org", "ab@example.org"),
-        ("X400; /C=US/A=X/", None),
-        ("rfc822; local", None),
-        ("rfc822;", None),
+        ("rfc822; gone@there.example", "gone@there.example"),
+        ("RFC822;<gone@there.example>", "gone@there.example"),
+        ("gone@there.example", "gone@there.example"),
+        ("rfc822; Gone Person <gone@there.example> (moved)", "gone@there.example"),
+        ("rfc822; gone@there.example (unknown user)", "gone@there.example"),
+        ("utf-8; \\x{7528}\\x{6237}@there.example", "用户@there.example"),
+        ("utf-8; 用户@例え.example", "用户@例え.example"),
+        ('rfc822; "a b"@there.example', '"a b"@there.example'),
+        ("rfc822; <@relay.example:gone@there.example>", "gone@there.example"),
+        ("rfc822; gone@[192.0.2.1]", "gone@[192.0.2.1]"),
+        ("rfc822; a..b.@docomo.example", "a..b.@docomo.example"),
+        ("utf-8; \\x{0}\\x{D800}x@there.example", "x@there.example"),
+        ("rfc822; gone", None),
         ("", None),
-        ("<>", None),
+        ("x400; /C=jp/", None),
+        ("<<<<@@@@>>>>", None),
     ],
 )
-def test_addresses(value: str, expected: str | None) -> None:
-    """The address comes out of every form in which recipient fields are met; None where there is none."""
-    found = fields.address(value)
-    assert found == expected or (found or "").strip("'") == expected
+def test_addresses(value: str, address: str | None) -> None:
+    """A recipient field gives the address without type, brackets, names, comments and escapes."""
+    assert fields.address(value) == address
+
+
+@pytest.mark.parametrize(
+    ("text", "reply"),
+    [
+        ("550 5.1.1 User unknown", Reply(550, StatusCode(5, 1, 1), "User unknown")),
+        ("550-5.7.26 No. 550-5.7.26 See the policy 550 5.7.26 of yours", Reply(550, StatusCode(5, 7, 26), "No. See the policy of yours")),
+        ("host mx[192.0.2.1] said: 452 4.2.2 full", Reply(452, StatusCode(4, 2, 2), "full")),
+        ("after RCPT TO: 550 No such user", Reply(550, None, "No such user")),
+        ("smtp; 554 554 5.7.0 Header error", Reply(554, StatusCode(5, 7, 0), "Header error")),
+        ("connect to mx port 587 failed, then 421 try again", Reply(421, None, "try again")),
+        ("user unknown (#5.1.1)", None),
+        ("Could not deliver for the last 432000 seconds", None),
+        ("at 192.0.2.550 and 5.5.5.5", None),
+        ("reason: 550 (#5.1.1) gone", Reply(550, StatusCode(5, 1, 1), "gone")),
+        ("", None),
+    ],
+)  # fmt: skip
+def test_replies(text: str, reply: Reply | None) -> None:
+    """The reply is found wherever it stands; ports, addresses and durations are none."""
+    assert fields.find_reply(text) == reply
+
+
+def test_clean_text() -> None:
+    """Text comes on one line, without control and direction characters, bounded."""
+    assert fields.clean(" a\r\n\tb\x00c\u202ed\ud800 ") == "a bcd"
+    assert len(fields.clean("x" * 10_000)) == fields.DIAGNOSTIC_LIMIT
+
+
+def test_octal_escapes() -> None:
+    """Exim's octal octets are decoded as UTF-8, else as Latin-1; other backslashes stay."""
+    assert fields.unescaped("bo\\303\\256te") == "boîte"
+    assert fields.unescaped("bo\\356te") == "boîte"
+    assert fields.unescaped("C:\\new\\9") == "C:\\new\\9"
+
+
+def test_xtext() -> None:
+    """Each +XX stands for one octet."""
+    assert fields.without_xtext("a+2Bb+3Dc") == "a+b=c"
+
+
+@pytest.mark.parametrize(
+    ("value", "action"),
+    [("failed", Action.FAILED), ("Delayed (will retry)", Action.DELAYED), ("relayed;", Action.RELAYED), ("failure", Action.FAILED), ("", None)],
+)  # fmt: skip
+def test_actions(value: str, action: Action | None) -> None:
+    """The word decides, in any case, whatever follows it."""
+    assert fields.action(value) == action
+
+
+def test_unfolded_lines_continue() -> None:
+    """A line that begins no field of a report belongs to the one before, folded or not, unless every name counts."""
+    block = "Status: 5.1.1\nDiagnostic-Code: smtp; 550 first\n second\n550-Reason: third\nX-More: yes\n"
+    assert dict(fields.pairs(block)) == {
+        "status": "5.1.1",
+        "diagnostic-code": "smtp; 550 first second 550-Reason: third",
+        "x-more": "yes",
+    }
+    assert dict(fields.pairs("Feedback-Type: abuse\nVersion: 1", every=True)) == {"feedback-type": "abuse", "version": "1"}
+    assert list(fields.pairs("")) == []
+
+
+def test_addresses_in_prose() -> None:
+    """Addresses come in order, each once, without the punctuation of the sentence."""
+    assert fields.found_addresses("To a@x.example, (b@y.example). And a@x.example! mailto:c@z.example me@localhost") == [
+        "a@x.example",
+        "b@y.example",
+        "c@z.example",
+    ]
+    assert fields.found_addresses("a@x.example " * 3 + "b@y.example", limit=1) == ["a@x.example"]
+    assert fields.found_addresses("none") == []
 
 
 def test_addresses_hide_nothing() -> None:
@@ -45,107 +109,3 @@ def test_addresses_hide_nothing() -> None:
         assert fields.address(f"rfc822; us{hidden}er@exam{hidden}ple.org") == "user@example.org"
         assert fields.address(f'rfc822; "a{hidden}b"@example.org') == '"ab"@example.org'
         assert fields.found_addresses(f"to a{hidden}user@example.org{hidden}x, x@y{hidden}z") == ["user@example.org"]
-
-
-def test_an_address_is_read_from_a_bounded_piece() -> None:
-    """What stands beyond the bound of a value is not looked at."""
-    assert fields.address(" " * 3000 + "user@example.org") is None
-
-
-def test_addresses_in_prose() -> None:
-    """Addresses in a text are found in order, each once, without what prose hangs on them; a name without a dot is none."""
-    text = "To <b@example.org>, 'a@example.org'. Again: b@example.org! mailto:c@example.org; root@localhost, d@[192.0.2.1]"
-    assert fields.found_addresses(text) == ["b@example.org", "a@example.org", "c@example.org", "d@[192.0.2.1]"]
-    assert fields.found_addresses(text, limit=2) == ["b@example.org", "a@example.org"]
-    assert fields.found_addresses("nothing here") == []
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [
-        ("failed", Action.FAILED),
-        ("Failed (bad destination mailbox)", Action.FAILED),
-        ("DELAYED;", Action.DELAYED),
-        ("delivered", Action.DELIVERED),
-        ("relayed", Action.RELAYED),
-        ("expanded", Action.EXPANDED),
-        ("failure", Action.FAILED),
-        ("deferred", Action.DELAYED),
-        ("whatever", None),
-        ("", None),
-    ],
-)
-def test_actions(value: str, expected: Action | None) -> None:
-    """The word is read whatever its case and what follows it; words that other systems use stand for the standard's."""
-    assert fields.action(value) is expected
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("550 5.1.1 User unknown", Reply(550, StatusCode(5, 1, 1), "User unknown")),
-        ("smtp; 550-5.1.1 No such user 550 5.1.1 here", Reply(550, StatusCode(5, 1, 1), "No such user here")),
-        ("host mx said: 451 Try later", Reply(451, None, "Try later")),
-        ("said: 550", Reply(550, None, "")),
-        ("550 #5.1.0 Address rejected", Reply(550, StatusCode(5, 1, 0), "Address rejected")),
-        ("554: Blocked", Reply(554, None, "Blocked")),
-        ("(554) no reply", None),
-        ("192.0.2.550 is no reply", None),
-        ("5501 is none, nor is a550 b", None),
-        ("status 5.1.1 alone", None),
-        ("", None),
-    ],
-)
-def test_replies(text: str, expected: Reply | None) -> None:
-    """A reply is found inside a line with its status; codes between the lines of one reply are dropped; other numbers are none."""
-    assert fields.find_reply(text) == expected
-
-
-def test_clean_text() -> None:
-    """Text to keep is one line of printable characters, bounded: no control, no direction, no zero-width character."""
-    assert fields.clean(" a\r\n\tb  c ") == "a b c"
-    assert fields.clean("a\x00b\x1b[31mc\u202ed\u200be\ufefff\x9b") == "ab[31mcdef"
-    assert fields.clean("x" * 5000) == "x" * fields.DIAGNOSTIC_LIMIT
-    assert fields.clean("word " * 5, 9) == "word word"
-    assert fields.clean("\ud800x") == "x"
-
-
-def test_octets_that_exim_escapes() -> None:
-    """Octal escapes are decoded from UTF-8, else from Latin-1; other backslashes stay."""
-    assert fields.unescaped(r"bo\303\256te") == "boîte"
-    assert fields.unescaped(r"bo\356te") == "boîte"
-    assert fields.unescaped(r"C:\temp\9") == r"C:\temp\9"
-    assert fields.unescaped("plain") == "plain"
-
-
-def test_types_are_taken_off() -> None:
-    """The type ahead of the semicolon goes, one at most; a value without type stays whole."""
-    assert fields.without_type("dns; mx.example.org") == "mx.example.org"
-    assert fields.without_type("smtp;550 a; b") == "550 a; b"
-    assert fields.without_type("550 a; b") == "550 a; b"
-
-
-def test_xtext() -> None:
-    """+XX is decoded in upper case alone, as RFC 3461 section 4 writes it."""
-    assert fields.without_xtext("user+2Btag+40x+zz+3d") == "user+tag@x+zz+3d"
-
-
-def test_fields_of_a_block() -> None:
-    """Fields come with names in lower case; folded lines, and lines that are no field, belong to the one before."""
-    block = (
-        "Final-Recipient: rfc822; a@b.example\nDiagnostic-Code: smtp; 550 no\n\tsuch user\nsee: https://x.example\nX-Own: y\nStatus:5.1.1"
-    )
-    assert list(fields.pairs(block)) == [
-        ("final-recipient", "rfc822; a@b.example"),
-        ("diagnostic-code", "smtp; 550 no such user see: https://x.example"),
-        ("x-own", "y"),
-        ("status", "5.1.1"),
-    ]
-    assert list(fields.pairs("no field\n more")) == []
-    assert list(fields.pairs("")) == []
-
-
-def test_every_field_of_a_block() -> None:
-    """Where any name may begin a field, unknown names do."""
-    assert list(fields.pairs("Version: 1\nSee: x", every=True)) == [("version", "1"), ("see", "x")]
-    assert list(fields.pairs("Version: 1\nSee: x")) == [("version", "1 See: x")]

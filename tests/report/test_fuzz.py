@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from bounced.report import AutomaticReply, DeliveryReport, FeedbackReport, Report, Unrecognized
 from bounced.report.fields import DIAGNOSTIC_LIMIT
 from bounced.report.reader import read
-from tests.report.samples import EVERY
+from tests.report.seeds import EVERY
 
 _BATCH = 100
 """Inputs of one example: 100 examples are 10,000 inputs, the full count of examples is a million."""

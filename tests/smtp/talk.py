@@ -18,7 +18,7 @@ from bounced.policy import Policy
 from bounced.record import AnyEvent
 from bounced.returnpath import Claims, KeyRing, ReturnPath
 from bounced.scope import DEFAULT_SCOPE
-from bounced.smtp import SmtpDoor, SmtpSettings
+from bounced.smtp.door import SmtpDoor, SmtpSettings
 from bounced.store.memory import MemoryStore
 
 NOW = 1_790_000_000

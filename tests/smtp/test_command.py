@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bounced.command import CommandError, Mail, read_mail, read_recipient, text_of
+from bounced.smtp.command import CommandError, Mail, read_mail, read_recipient, text_of
 
 
 @pytest.mark.parametrize(

@@ -83,7 +83,7 @@ async def test_hostile_octets_in_every_command(house: House, full_counts: bool) 
 @on_asyncio
 async def test_a_parser_that_raises_would_be_noticed(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where reading a command raises what it should not, the client sees our fault, which the tests here don't allow."""
-    monkeypatch.setattr("bounced.dialogue.read_mail", lambda argument, extended: argument[10**6])
+    monkeypatch.setattr("bounced.smtp.dialogue.read_mail", lambda argument, extended: argument[10**6])
     address = await house.open()
     with capture_logs() as logs:
         async with await Client.greeted(address) as client:

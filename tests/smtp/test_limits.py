@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from bounced.sources import SourceLimits
+from bounced.smtp.sources import SourceLimits
 from tests.smtp.talk import BOUNCE, DOMAIN, END, Client, House, at_once, on_asyncio, pass_time, until
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bounced.mail_data import MailData
+from bounced.smtp.mail_data import MailData
 
 wire = st.lists(st.sampled_from([b"\r", b"\n", b".", b"\r\n", b"\r\n.", b"a", b"\0", b"..", b"\r\n.\r\n"]), max_size=30).map(b"".join)
 

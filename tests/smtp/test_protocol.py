@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from bounced.mail_data import MailData
+from bounced.smtp.mail_data import MailData
 from tests.smtp.talk import BOUNCE, DOMAIN, END, HOST, NOW, Client, House, on_asyncio
 
 
@@ -206,7 +206,7 @@ async def test_the_end_after_an_odd_line_end_is_the_end(house: House, at: str) -
 
 async def test_a_loose_end_would_be_noticed(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a bare LF ends mail data, the second transaction is executed, and the test above sees it."""
-    monkeypatch.setattr("bounced.smtp.MailData", _Loose)
+    monkeypatch.setattr("bounced.smtp.door.MailData", _Loose)
     address = await house.open()
     assert await smuggled(house, address, b"\n.\n", "middle") == 1
 

@@ -22,7 +22,7 @@ LIMIT = 1 * MIB
 DOOR = """
 import asyncio, sys, tempfile
 from pathlib import Path
-from bounced.sources import SourceLimits
+from bounced.smtp.sources import SourceLimits
 from tests.smtp.talk import House
 
 async def serve():
@@ -156,7 +156,7 @@ async def test_aiosmtpd_as_it_comes_holds_it_all() -> None:
 def test_a_mail_at_the_limit_is_held_once() -> None:
     """Content is handed to intake without a second copy."""
     program = (
-        "import resource\nfrom bounced.mail_data import MailData\nmail = MailData(200 << 20)\n"
+        "import resource\nfrom bounced.smtp.mail_data import MailData\nmail = MailData(200 << 20)\n"
         "for _ in range(1600): mail.feed(b'x' * 131072)\nmail.feed(b'\\r\\n.\\r\\n')\n"
         "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\ncontent = mail.content()\n"
         "print(len(content), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from bounced.sources import LOCAL, SourceLimits, Sources, client_of
+from bounced.smtp.sources import LOCAL, SourceLimits, Sources, client_of
 
 
 class Clock:
@@ -77,7 +77,7 @@ def test_a_crowd_is_over_four_fifths() -> None:
 
 def test_memory_is_bounded_whoever_connects(monkeypatch: pytest.MonkeyPatch) -> None:
     """More sources than are told apart within a window begin the window anew; none is refused for it."""
-    monkeypatch.setattr("bounced.sources._MOST_SOURCES", 10)
+    monkeypatch.setattr("bounced.smtp.sources._MOST_SOURCES", 10)
     sources = Sources(SourceLimits(), Clock())
     for number in range(100):
         client = f"192.0.2.{number}"

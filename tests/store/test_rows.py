@@ -36,20 +36,27 @@ def test_an_unreadable_row_is_named(row: EventRow) -> None:
 @pytest.mark.parametrize("category", [None, "manual", "a word of tomorrow", *(category.value for category in Category)])
 def test_standings_read_back_the_same(cause: Cause | None, category: str | None) -> None:
     """Every cause and every word survives, those without a number among them."""
-    standing = Standing(scope=NEWS, cause=cause, category=category, since=1, strikes=2, released_at=3)
+    standing = Standing(scope=NEWS, cause=cause, category=category, since=1, struck=(1, 2), released_at=3)
     assert standing_of(standing_row(standing)) == standing
 
 
 def test_the_numbers_of_the_words_stay() -> None:
     """A number that is on somebody's disk never changes its meaning."""
-    numbered = [standing_of(StandingRow(EVERYWHERE, "h", number, 1, 0, None)).category for number in range(14)]
+    numbered = [standing_of(StandingRow(EVERYWHERE, "h", number, 1, None, None)).category for number in range(14)]
     assert numbered == [
         *("no-such-user", "no-such-domain", "inactive", "moved", "not-accepting", "mailbox-full", "message-too-large", "rate-limited"),
         *("network", "expired", "mail-loop", "system-error", "complaint", "manual"),
     ]
 
 
-@pytest.mark.parametrize("row", [StandingRow(EVERYWHERE, "x", 1, 1, 0, None), StandingRow(EVERYWHERE, "h", 99, 1, 0, None)])
+@pytest.mark.parametrize(
+    "row",
+    [
+        StandingRow(EVERYWHERE, "x", 1, 1, None, None),
+        StandingRow(EVERYWHERE, "h", 99, 1, None, None),
+        StandingRow(EVERYWHERE, "h", 1, 1, None, "["),
+    ],
+)
 def test_an_unreadable_standing_is_named(row: StandingRow) -> None:
     """A cause or a number that we do not know raises RowError."""
     with pytest.raises(RowError):

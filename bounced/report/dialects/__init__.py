@@ -4,7 +4,6 @@ For: what every dialect offers (`Dialect`), and `DIALECTS`, all modules here, fo
 and `read`. Never: two modules that recognize one message; the order of their names must not matter.
 """
 
-import importlib
 import pkgutil
 from typing import Protocol, cast
 
@@ -25,6 +24,6 @@ class Dialect(Protocol):
 
 
 DIALECTS: tuple[Dialect, ...] = tuple(
-    cast("Dialect", importlib.import_module(f"{__name__}.{module.name}"))
+    cast("Dialect", pkgutil.resolve_name(f"{__name__}.{module.name}"))
     for module in sorted(pkgutil.iter_modules(__path__), key=lambda found: found.name)
 )

@@ -5,13 +5,12 @@ For: the recipient and the reply in those letters. Never: other mail from a carr
 
 import re
 
-from bounced.report import DeliveryReport, compose, fields
+from bounced.report import DeliveryReport, compose
 from bounced.report.prose import Letter
 
 READER = "carriers"
-_ADDR = fields.ADDRESS.pattern
 _HEADING = re.compile(
-    rf"(?:^[ \t]{{0,8}}Recipient:[ ]<|Could not be delivered to:[ ]<|^<)({_ADDR})>",
+    r"(?:^[ \t]{0,8}Recipient:[ ]<|Could not be delivered to:[ ]<|^<)([^\s<>@\"]{1,128}@[^\s<>@:;,()\"']{1,255})>",
     re.MULTILINE,
 )
 _SIGN = re.compile(

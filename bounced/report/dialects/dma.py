@@ -5,12 +5,11 @@ For: its one sentence with the address, and the paragraph after it. Never: addre
 
 import re
 
-from bounced.report import DeliveryReport, compose, fields
+from bounced.report import DeliveryReport, compose
 from bounced.report.prose import Letter
 
 READER = "dma"
-_ADDR = fields.ADDRESS.pattern
-_HEADING = re.compile(rf"There was an error delivering your mail to <({_ADDR})>", re.IGNORECASE)
+_HEADING = re.compile(r"There was an error delivering your mail to <([^\s<>@\"]{1,128}@[^\s<>@:;,()\"']{1,255})>", re.IGNORECASE)
 
 
 def recognizes(letter: Letter) -> bool:

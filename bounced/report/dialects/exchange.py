@@ -9,10 +9,9 @@ from bounced.report import DeliveryReport, compose, fields
 from bounced.report.prose import Letter
 
 READER = "exchange"
-_ADDR = fields.ADDRESS.pattern
 _HEADING = re.compile(
-    rf"^[ \t]{{0,8}}(?:'[^'\n]{{1,100}}'[ ])?<?({_ADDR})>?(?:<mailto:[^>\n]{{1,320}}>)?(?: on [^\n]{{1,80}}"
-    rf"|[ \t]*(?:\([^)\n]{{0,320}}\))?)[ \t]*$",
+    r"^[ \t]{0,8}(?:'[^'\n]{1,100}'[ ])?<?([^\s<>@\"]{1,128}@[^\s<>@:;,()\"']{1,255})>?(?:<mailto:[^>\n]{1,320}>)?(?: on [^\n]{1,80}"
+    r"|[ \t]*(?:\([^)\n]{0,320}\))?)[ \t]*$",
     re.MULTILINE,
 )
 _SIGN = re.compile(
@@ -20,7 +19,7 @@ _SIGN = re.compile(
     r"|could not be delivered to the following recipients because",
     re.IGNORECASE | re.MULTILINE,
 )
-_ONE = re.compile(rf"did not reach the following recipient: ({_ADDR})", re.IGNORECASE)
+_ONE = re.compile(r"did not reach the following recipient: ([^\s<>@\"]{1,128}@[^\s<>@:;,()\"']{1,255})", re.IGNORECASE)
 
 
 def recognizes(letter: Letter) -> bool:

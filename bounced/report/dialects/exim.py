@@ -6,13 +6,16 @@ mail.ru. Never: Google, which shares only a header with it.
 
 import re
 
-from bounced.report import DeliveryReport, compose, fields
+from bounced.report import DeliveryReport, compose
 from bounced.report.prose import Letter
 
 READER = "exim"
-_ADDR = fields.ADDRESS.pattern
-_HEADING = re.compile(rf"^[ \t]{{0,8}}[\"<]?({_ADDR})[\">]?(?:[ \t]*$|:| Invalid Address| \(|[ ]<{_ADDR}>)", re.MULTILINE)
-_MALFORMED = re.compile(rf"^[ \t]{{1,8}}.{{0,300}}<({_ADDR})>: malformed address", re.MULTILINE)
+_HEADING = re.compile(
+    r"^[ \t]{0,8}[\"<]?([^\s<>@\"]{1,128}@[^\s<>@:;,()\"']{1,255})[\">]?(?:[ \t]*$|:| Invalid Address| \("
+    r"|[ ]<[^\s<>@\"]{1,128}@[^\s<>@:;,()\"']{1,255}>)",
+    re.MULTILINE,
+)
+_MALFORMED = re.compile(r"^[ \t]{1,8}.{0,300}<([^\s<>@\"]{1,128}@[^\s<>@:;,()\"']{1,255})>: malformed address", re.MULTILINE)
 _SIGNS = (
     "This message was created automatically by mail delivery software",
     "This message was created automatically by the SMTP relay",

@@ -5,12 +5,11 @@ For: the list's address as the recipient. Never: other letters of fml.
 
 import re
 
-from bounced.report import DeliveryReport, compose, fields
+from bounced.report import DeliveryReport, compose
 from bounced.report.prose import Letter
 
 READER = "fml"
-_ADDR = fields.ADDRESS.pattern
-_HEADING = re.compile(rf"You are not a member of this mailing list <({_ADDR})>", re.IGNORECASE)
+_HEADING = re.compile(r"You are not a member of this mailing list <([^\s<>@\"]{1,128}@[^\s<>@:;,()\"']{1,255})>", re.IGNORECASE)
 
 
 def recognizes(letter: Letter) -> bool:

@@ -5,12 +5,11 @@ For: the address in a line of its own, and "Technical details". Never: the texts
 
 import re
 
-from bounced.report import DeliveryReport, compose, fields
+from bounced.report import DeliveryReport, compose
 from bounced.report.prose import Letter
 
 READER = "google"
-_ADDR = fields.ADDRESS.pattern
-_HEADING = re.compile(rf"^[ \t]{{2,8}}({_ADDR})[ \t]*$", re.MULTILINE)
+_HEADING = re.compile(r"^[ \t]{2,8}([^\s<>@\"]{1,128}@[^\s<>@:;,()\"']{1,255})[ \t]*$", re.MULTILINE)
 
 
 def recognizes(letter: Letter) -> bool:

@@ -5,12 +5,11 @@ For: that list. Never: anything else of Novell.
 
 import re
 
-from bounced.report import DeliveryReport, compose, fields
+from bounced.report import DeliveryReport, compose
 from bounced.report.prose import Letter
 
 READER = "groupwise"
-_ADDR = fields.ADDRESS.pattern
-_HEADING = re.compile(rf"^[ \t]{{0,8}}({_ADDR})[ ]?\(", re.MULTILINE)
+_HEADING = re.compile(r"^[ \t]{0,8}([^\s<>@\"]{1,128}@[^\s<>@:;,()\"']{1,255})[ ]?\(", re.MULTILINE)
 _SIGN = "The message that you sent was undeliverable to the following"
 
 

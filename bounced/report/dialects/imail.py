@@ -5,14 +5,13 @@ For: `Unknown user: address`, `undeliverable to address`. Never: other mail with
 
 import re
 
-from bounced.report import DeliveryReport, compose, fields
+from bounced.report import DeliveryReport, compose
 from bounced.report.prose import Letter
 
 READER = "imail"
-_ADDR = fields.ADDRESS.pattern
 _HEADING = re.compile(
-    rf"^[ \t]{{0,4}}(?:unknown user|undeliverable to|unknown host|invalid final delivery userid|user mailbox exceeds allowed size"
-    rf"|delivery failed \d{{1,3}} attempts|delivery userid not allowed)[: ]{{1,4}}<?({_ADDR})",
+    r"^[ \t]{0,4}(?:unknown user|undeliverable to|unknown host|invalid final delivery userid|user mailbox exceeds allowed size"
+    r"|delivery failed \d{1,3} attempts|delivery userid not allowed)[: ]{1,4}<?([^\s<>@\"]{1,128}@[^\s<>@:;,()\"']{1,255})",
     re.MULTILINE | re.IGNORECASE,
 )
 

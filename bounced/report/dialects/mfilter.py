@@ -20,4 +20,6 @@ def recognizes(letter: Letter) -> bool:
 def read(letter: Letter) -> DeliveryReport | None:
     """Read the addresses with the server's words."""
     parts = _PARTS.split(letter.whole[:16000])
+    if len(parts) < 2:
+        return None
     return compose.of_sections(letter, READER, [(address, parts[1][:4000]) for address in fields.found_addresses(parts[0])[:50]])

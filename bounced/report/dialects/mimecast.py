@@ -5,12 +5,11 @@ For: the address and the two answers of the letter. Never: the RFC 3464 reports 
 
 import re
 
-from bounced.report import DeliveryReport, compose, fields
+from bounced.report import DeliveryReport, compose
 from bounced.report.prose import Letter
 
 READER = "mimecast"
-_ADDR = fields.ADDRESS.pattern
-_HEADING = re.compile(rf"^-- ({_ADDR})[ \t]*$", re.MULTILINE)
+_HEADING = re.compile(r"^-- ([^\s<>@\"]{1,128}@[^\s<>@:;,()\"']{1,255})[ \t]*$", re.MULTILINE)
 
 
 def recognizes(letter: Letter) -> bool:

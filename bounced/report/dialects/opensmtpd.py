@@ -5,12 +5,11 @@ For: the list between its two standing sentences. Never: its later letters, whic
 
 import re
 
-from bounced.report import DeliveryReport, compose, fields
+from bounced.report import DeliveryReport, compose
 from bounced.report.prose import Letter
 
 READER = "opensmtpd"
-_ADDR = fields.ADDRESS.pattern
-_HEADING = re.compile(rf"^({_ADDR}): ", re.MULTILINE)
+_HEADING = re.compile(r"^([^\s<>@\"]{1,128}@[^\s<>@:;,()\"']{1,255}): ", re.MULTILINE)
 _END = re.compile(r"^ {4}(?:Below is a copy|Please note that)", re.MULTILINE)
 
 

@@ -5,12 +5,11 @@ For: `Recipient address:` with `Reason:` and `Diagnostic code:`. Never: their RF
 
 import re
 
-from bounced.report import DeliveryReport, compose, fields
+from bounced.report import DeliveryReport, compose
 from bounced.report.prose import Letter
 
 READER = "pmdf"
-_ADDR = fields.ADDRESS.pattern
-_HEADING = re.compile(rf"^[ \t]{{0,8}}Recipient address:[ \t]*<?({_ADDR})", re.MULTILINE | re.IGNORECASE)
+_HEADING = re.compile(r"^[ \t]{0,8}Recipient address:[ \t]*<?([^\s<>@\"]{1,128}@[^\s<>@:;,()\"']{1,255})", re.MULTILINE | re.IGNORECASE)
 
 
 def recognizes(letter: Letter) -> bool:

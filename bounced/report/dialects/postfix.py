@@ -5,14 +5,13 @@ For: sections headed `<address>: reason`, and transcripts of smtpd. Never: the R
 
 import re
 
-from bounced.report import DeliveryReport, compose, fields
+from bounced.report import DeliveryReport, compose
 from bounced.report.prose import Letter
 
 READER = "postfix"
-_ADDR = fields.ADDRESS.pattern
-_HEADING = re.compile(rf"^<({_ADDR})>(?:[ ]\(expanded[ ]from\s{{1,8}}<?[^>\n]{{1,300}}>?\))?:", re.MULTILINE)
+_HEADING = re.compile(r"^<([^\s<>@\"]{1,128}@[^\s<>@:;,()\"']{1,255})>(?:[ ]\(expanded[ ]from\s{1,8}<?[^>\n]{1,300}>?\))?:", re.MULTILINE)
 _OPENING = re.compile(r"This is the (?:Postfix program|mail system) at host")
-_COMMAND = re.compile(rf"^ In: {{1,4}}RCPT\s{{1,10}}TO:\s{{0,4}}<({_ADDR})>", re.MULTILINE | re.IGNORECASE)
+_COMMAND = re.compile(r"^ In: {1,4}RCPT\s{1,10}TO:\s{0,4}<([^\s<>@\"]{1,128}@[^\s<>@:;,()\"']{1,255})>", re.MULTILINE | re.IGNORECASE)
 _REFUSAL = re.compile(r"^ Out: [45]\d\d.*(?:\n {4,}.*){0,4}", re.MULTILINE)
 
 

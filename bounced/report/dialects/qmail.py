@@ -5,12 +5,11 @@ For: letters that open with "Hi. This is the" and head each recipient with `<add
 
 import re
 
-from bounced.report import DeliveryReport, compose, fields
+from bounced.report import DeliveryReport, compose
 from bounced.report.prose import Letter
 
 READER = "qmail"
-_ADDR = fields.ADDRESS.pattern
-_HEADING = re.compile(rf"^<({_ADDR})>:", re.MULTILINE)
+_HEADING = re.compile(r"^<([^\s<>@\"]{1,128}@[^\s<>@:;,()\"']{1,255})>:", re.MULTILINE)
 _OPENING = re.compile(r"\s*Hi\. This is the|.{0,300}This is the qmail-send program", re.DOTALL)
 
 

@@ -9,12 +9,11 @@ from bounced.report import DeliveryReport, compose, fields
 from bounced.report.prose import Letter
 
 READER = "sendmail"
-_ADDR = fields.ADDRESS.pattern
 _LIST = re.compile(
     r"^[ \t]{0,6}-{3,5} ?The following addresses had[^\n]{1,60}-{3,5}[ \t]*\n(.{1,8000}?)(?:^[ \t]{0,6}-{3,5}|\Z)",
     re.DOTALL | re.MULTILINE | re.IGNORECASE,
 )
-_REFUSED = re.compile(rf"^[45]\d\d <?({_ADDR})>?\.\.\. ?", re.MULTILINE)
+_REFUSED = re.compile(r"^[45]\d\d <?([^\s<>@\"]{1,128}@[^\s<>@:;,()\"']{1,255})>?\.\.\. ?", re.MULTILINE)
 _TRANSCRIPT = re.compile(r"^[ \t]{0,6}-{3,5} ?Transcript of session follows ?-{3,5}", re.MULTILINE)
 _CONTEXT_LIMIT = 2000
 

@@ -5,12 +5,11 @@ For: letters that are sorry, and head each recipient with `<address>:`. Never: q
 
 import re
 
-from bounced.report import DeliveryReport, compose, fields
+from bounced.report import DeliveryReport, compose
 from bounced.report.prose import Letter
 
 READER = "yahoo"
-_ADDR = fields.ADDRESS.pattern
-_HEADING = re.compile(rf"^<({_ADDR})>:", re.MULTILINE)
+_HEADING = re.compile(r"^<([^\s<>@\"]{1,128}@[^\s<>@:;,()\"']{1,255})>:", re.MULTILINE)
 _OPENING = re.compile(
     r"\s*(?:Sorry, we were unable to deliver your message to the following address|Message from\s+yahoo"
     r"|.{0,200}Unable to deliver message to the following address)",

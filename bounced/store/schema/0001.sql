@@ -4,7 +4,7 @@ CREATE TABLE event (
     id       INTEGER PRIMARY KEY,
     previous INTEGER,                -- the event of the same address before this one
     at       INTEGER NOT NULL,       -- Unix seconds
-    kind     TEXT NOT NULL,          -- bounced, complained, noticed, delivered, blocked, released
+    kind     TEXT NOT NULL,          -- a kind of event (see rows.py)
     address  TEXT NOT NULL,
     scope    TEXT NOT NULL,
     token    ANY,                    -- the seal, packed, its time first: new ones are neighbours in the index (see rows.py)
@@ -13,17 +13,44 @@ CREATE TABLE event (
 
 CREATE INDEX event_token ON event (token) WHERE token IS NOT NULL;
 
--- What the events add up to. Every known address has a row for the scope '*', which holds the end of its history.
+-- What the events add up to. Every known address has a row for the scope '*', which holds what is known of the address itself.
 CREATE TABLE standing (
-    address     TEXT NOT NULL,
-    scope       TEXT NOT NULL,
-    cause       TEXT,                -- h(ard), s(oft), c(omplaint), m(anual); NULL: clear
-    category    ANY,                 -- the word for why, most by a number (see rows.py)
-    since       INTEGER,
-    strikes     INTEGER NOT NULL,
-    released_at INTEGER,
-    last_event  INTEGER,             -- event.id, where scope is '*'
+    address      TEXT NOT NULL,
+    scope        TEXT NOT NULL,
+    cause        TEXT,               -- h(ard), s(oft), c(omplaint), m(anual); NULL: clear
+    category     ANY,                -- the word for why, most by a number (see rows.py)
+    since        INTEGER,
+    released_at  INTEGER,
+    detail       TEXT,               -- JSON of what few standings have: strikes, expiry, holds
+    known_since  INTEGER,            -- these where scope is '*'
+    delivered_at INTEGER,
+    last_event   INTEGER,            -- event.id
     PRIMARY KEY (address, scope)
+) STRICT, WITHOUT ROWID;
+
+-- What many bounces have in common; `detail` is JSON in the words of bounced/incident.py.
+CREATE TABLE incident (
+    id        TEXT NOT NULL PRIMARY KEY,
+    kind      TEXT NOT NULL,
+    subject   TEXT NOT NULL,
+    opened_at INTEGER NOT NULL,
+    closed_at INTEGER,
+    detail    TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE INDEX incident_open ON incident (kind, subject) WHERE closed_at IS NULL;
+
+-- Whose verdicts an incident holds, or held.
+CREATE TABLE hold (
+    incident TEXT NOT NULL,
+    address  TEXT NOT NULL,
+    PRIMARY KEY (incident, address)
+) STRICT, WITHOUT ROWID;
+
+-- What the guard remembers of each provider (see rows.py).
+CREATE TABLE watch (
+    provider TEXT NOT NULL PRIMARY KEY,
+    numbers  TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 -- Whom an opaque return path means.

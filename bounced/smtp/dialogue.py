@@ -7,11 +7,11 @@ deadlines, counting errors, mail data; that is smtp's. Nothing here waits, and n
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from bounced import reply
-from bounced.command import CommandError, read_mail, read_recipient, text_of
 from bounced.envelope import Envelope
 from bounced.intake import Intake, LocalMailbox
 from bounced.returnpath import Claims, Refusal
+from bounced.smtp import reply
+from bounced.smtp.command import CommandError, read_mail, read_recipient, text_of
 
 Recipient = tuple[Envelope, Claims | LocalMailbox]
 

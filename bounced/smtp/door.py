@@ -22,15 +22,15 @@ from typing import Any, cast
 
 from aiosmtpd.smtp import SMTP
 
-from bounced import reply
-from bounced.dialogue import LAST_IN_GROUP, Dialogue, Recipient, Terms
 from bounced.envelope import Envelope
 from bounced.fault import OwnFault
 from bounced.intake import Intake, LocalMailbox
-from bounced.mail_data import MailData
 from bounced.returnpath import Claims
-from bounced.sessions import Sessions, SmtpSettings
-from bounced.sources import client_of
+from bounced.smtp import reply
+from bounced.smtp.dialogue import LAST_IN_GROUP, Dialogue, Recipient, Terms
+from bounced.smtp.mail_data import MailData
+from bounced.smtp.sessions import Sessions, SmtpSettings
+from bounced.smtp.sources import client_of
 
 __all__ = ["SmtpDoor", "SmtpSettings"]
 

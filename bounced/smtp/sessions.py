@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
-from bounced.sources import SourceLimits, Sources
+from bounced.smtp.sources import SourceLimits, Sources
 
 _RESERVED_FILES = 256
 """Descriptors that connections leave to the store, the lookups and the log."""

@@ -1,0 +1,223 @@
+"""What a store does beyond one address, inside its write transaction: guards are asked, incidents opened, counted, ruled and closed.
+
+For: one course of these things for every backend, which offers a `Shelf` to it. Never: SQL, a transaction, or arithmetic; guard, incident
+and policy do that. What is decided here is written into the events, so that a record stays the fold of its history.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Protocol
+
+from bounced.address import AddressKey
+from bounced.guard import Closed, Holding, Opened, Watch, learn, observe, settle
+from bounced.incident import Incident, Kind, Ruling, accepted, is_flood, joined, opened, refusal_subject, refused, settled
+from bounced.outcome import Disposition
+from bounced.policy import Effect, Policy, established
+from bounced.record import AddressRecord, AnyEvent, Bounced, Confirmed, Delivered, Noticed, Reverted
+from bounced.scope import EVERYWHERE
+from bounced.store import Sighting
+
+_BACKSCATTER = ("foreign", "forged", "unknown-key")
+_DAYS_BEFORE = 14
+
+
+class Shelf(Protocol):
+    """What a backend keeps for it, as one transaction sees it."""
+
+    def watch(self, provider: str) -> Watch | None:
+        """Return what the guard remembers of a provider."""
+        ...
+
+    def put_watch(self, provider: str, watch: Watch) -> None:
+        """Remember it."""
+        ...
+
+    def incident(self, identity: str) -> Incident | None:
+        """Return one incident."""
+        ...
+
+    def open_incidents(self, kind: Kind | None = None, subject: str | None = None) -> Sequence[Incident]:
+        """Return what is open, of a kind, of a subject."""
+        ...
+
+    def put_incident(self, incident: Incident) -> None:
+        """Add or replace an incident."""
+        ...
+
+    def hold(self, identity: str, key: AddressKey) -> None:
+        """Remember that an incident holds, or held, a verdict on an address."""
+        ...
+
+    def bounces_since(self, at: int) -> Iterator[tuple[int, Bounced]]:
+        """Return the bounces that were recorded from a time on, newest first, each with its place."""
+        ...
+
+    def rewrite(self, place: int, event: Bounced) -> None:
+        """Put an event with its hold where it stood without."""
+        ...
+
+    def refold(self, key: AddressKey, policy: Policy) -> None:
+        """Make the record of an address the fold of its history."""
+        ...
+
+    def tallied(self, days: Sequence[str], words: Sequence[str]) -> dict[str, int]:
+        """Return the sums of the tallies of some words, by day."""
+        ...
+
+
+def guarded(shelf: Shelf, before: AddressRecord, event: AnyEvent, policy: Policy) -> tuple[AnyEvent, tuple[Incident, ...]]:
+    """Ask the guard of the provider; return the event as it is to be recorded, and the outages that opened or closed."""
+    if not isinstance(event, Bounced | Noticed) or event.provider is None:
+        return event, ()
+    hard = isinstance(event, Bounced) and _would_block(event, policy)
+    watch, turn = observe(shelf.watch(event.provider), event.at, hard=hard, established=hard and established(before, event.at))
+    shelf.put_watch(event.provider, watch)
+    match turn:
+        case Opened(at=at, since=since) if isinstance(event, Bounced):
+            outage = joined(opened(Kind.OUTAGE, event.provider, at), event.at, domain=_domain(event), sample=event.outcome.diagnostic)
+            outage = _held_back(shelf, outage, since, event.at, policy)
+            shelf.put_incident(outage)
+            shelf.hold(outage.id, event.key)
+            return replace(event, held=outage.id), (outage,)
+        case Holding() if isinstance(event, Bounced):
+            for outage in shelf.open_incidents(Kind.OUTAGE, event.provider):
+                shelf.put_incident(joined(outage, event.at, domain=_domain(event)))
+                shelf.hold(outage.id, event.key)
+                return replace(event, held=outage.id), ()
+        case Closed():
+            return event, _closed(shelf, event.provider, event.at)
+        case _:
+            pass
+    return event, ()
+
+
+def told(shelf: Shelf, event: AnyEvent) -> tuple[Incident, ...]:
+    """Count an event that was recorded to the incident that it belongs to; return what it opened or closed."""
+    match event:
+        case Bounced() if (subject := refusal_subject(event)) is not None:
+            found = shelf.open_incidents(Kind.REFUSED, subject)
+            incident = refused(found[0] if found else None, event)
+            if incident is not None:
+                shelf.put_incident(incident)
+            return () if found or incident is None else (incident,)
+        case Delivered():
+            open_ = shelf.open_incidents(Kind.REFUSED)
+            return _changed(shelf, ((incident, accepted(incident, event.at, _domain(event))) for incident in open_))
+        case _:
+            return ()
+
+
+def witnessed(shelf: Shelf, sighting: Sighting) -> tuple[Incident, ...]:
+    """Count a sighting to the open incident of its kind and subject, or open one; return it if it opened."""
+    found = shelf.open_incidents(sighting.kind, sighting.subject)
+    incident = found[0] if found else opened(sighting.kind, sighting.subject, sighting.at)
+    incident = joined(incident, sighting.at, domain=sighting.domain, sample=sighting.sample)
+    shelf.put_incident(incident)
+    return () if found else (incident,)
+
+
+def passed(shelf: Shelf, now: int) -> tuple[Incident, ...]:
+    """Let the time pass: close what is over, open a flood of backscatter; return what opened or closed."""
+    turned = list(_flooded(shelf, now))
+    for outage in shelf.open_incidents(Kind.OUTAGE):
+        watch = shelf.watch(outage.subject)
+        if watch is not None and watch.opened_at is not None:
+            watch, closed = settle(watch, now)
+            shelf.put_watch(outage.subject, watch)
+            turned += _closed(shelf, outage.subject, now) if closed else ()
+    turned += _changed(shelf, ((incident, settled(incident, now)) for incident in shelf.open_incidents()))
+    return tuple(turned)
+
+
+def held_by_hand(shelf: Shelf, provider: str, since: int, now: int, policy: Policy) -> Incident:
+    """Make an incident of the hard verdicts of a provider that were recorded from `since` on. It is closed from the start."""
+    outage = _held_back(shelf, opened(Kind.OUTAGE, provider, now), since, now, policy)
+    outage = replace(outage, closed_at=now)
+    shelf.put_incident(outage)
+    return outage
+
+
+def ruled(shelf: Shelf, identity: str, ruling: Ruling, *, at: int, by: str, reason: str) -> Incident | None:
+    """Write down what a person said of an incident; None if there is none. Who confirms an open outage closes its guard."""
+    incident = shelf.incident(identity)
+    if incident is None:
+        return None
+    incident = replace(incident, ruling=ruling, ruled_at=at, by=by, reason=reason)
+    if ruling is Ruling.CONFIRMED and incident.kind is Kind.OUTAGE and incident.closed_at is None:
+        watch = shelf.watch(incident.subject)
+        if watch is not None:
+            shelf.put_watch(incident.subject, learn(watch))
+        incident = replace(incident, closed_at=at)
+    shelf.put_incident(incident)
+    return incident
+
+
+def ruling_on(record: AddressRecord, incident: Incident) -> Confirmed | Reverted | None:
+    """Return the event by which a ruling reaches an address; None where the incident has nothing to do with how it stands."""
+    standing = record.standing(EVERYWHERE)
+    holds = any(hold.incident == incident.id for hold in standing.held)
+    at, by, reason = incident.ruled_at or 0, incident.by or "", incident.reason or ""
+    if incident.ruling is Ruling.CONFIRMED and holds:
+        return Confirmed(at=at, key=record.key, scope=EVERYWHERE, incident=incident.id, by=by, reason=reason)
+    if incident.ruling is Ruling.REVERTED and (holds or standing.incident == incident.id):
+        return Reverted(at=at, key=record.key, scope=EVERYWHERE, incident=incident.id, by=by, reason=reason)
+    return None
+
+
+def _would_block(event: Bounced, policy: Policy) -> bool:
+    return event.outcome.disposition is Disposition.HARD and policy.treatment(event.outcome).action is Effect.BLOCK
+
+
+def _domain(event: AnyEvent) -> str:
+    return event.key.rpartition("@")[2]
+
+
+def _held_back(shelf: Shelf, outage: Incident, since: int, until: int, policy: Policy) -> Incident:
+    """Take the hard verdicts of the outage's provider that were recorded from `since` on into it, and their blocks back."""
+    keys: dict[AddressKey, None] = {}
+    for place, event in list(shelf.bounces_since(since)):
+        mine = event.provider == outage.subject and event.held is None and since <= event.at <= until
+        if mine and _would_block(event, policy):
+            shelf.rewrite(place, replace(event, held=outage.id))
+            outage = joined(outage, event.at, domain=_domain(event), sample=event.outcome.diagnostic)
+            keys[event.key] = None
+    for key in keys:
+        shelf.hold(outage.id, key)
+        shelf.refold(key, policy)
+    return outage
+
+
+def _closed(shelf: Shelf, provider: str, at: int) -> tuple[Incident, ...]:
+    open_ = shelf.open_incidents(Kind.OUTAGE, provider)
+    return _changed(shelf, ((outage, replace(outage, closed_at=at)) for outage in open_))
+
+
+def _changed(shelf: Shelf, pairs: Iterable[tuple[Incident, Incident]]) -> tuple[Incident, ...]:
+    changed = tuple(after for before, after in list(pairs) if after != before)
+    for incident in changed:
+        shelf.put_incident(incident)
+    return changed
+
+
+def _flooded(shelf: Shelf, now: int) -> Iterator[Incident]:
+    """Open an incident for a flood of bounces without a token of ours, or count on; yield it if it opened."""
+    today = datetime.fromtimestamp(now, UTC).date()
+    found = shelf.open_incidents(Kind.BACKSCATTER)
+    first = datetime.fromtimestamp(found[0].opened_at, UTC).date() if found else today
+    since = min(first, today - timedelta(days=_DAYS_BEFORE))
+    days = [since + timedelta(days=number) for number in range((today - since).days + 1)]
+    sums = shelf.tallied([day.isoformat() for day in days], _BACKSCATTER)
+
+    def on(day: date) -> int:
+        return sums.get(day.isoformat(), 0)
+
+    if not is_flood(on(today), [on(day) for day in days if day < first]):
+        return
+    count = sum(on(day) for day in days if day >= first)
+    incident = found[0] if found else opened(Kind.BACKSCATTER, "return path", now)
+    if count > incident.count:
+        incident = joined(incident, now, times=count - incident.count)
+        shelf.put_incident(incident)
+    if not found:
+        yield incident

@@ -1,0 +1,179 @@
+"""RFC 3464 and 6533 reports: fields, their orders and damages, and the words of the text part."""
+
+import base64
+
+from bounced.report import Action, DeliveryReport, RecipientStatus
+from bounced.report.reader import read
+from bounced.status import Reply, StatusCode
+from tests.report.samples import STANDARD
+
+
+def _report(status: bytes, note: bytes = b"See below.", kind: bytes = b"message/delivery-status") -> DeliveryReport:
+    content = b"From: MAILER-DAEMON@mx.example\nContent-Type: multipart/report; report-type=delivery-status; boundary=b\n\n--b\n\n" + note
+    content += b"\n--b\nContent-Type: " + kind + b"\n\n" + status + b"\n--b\nContent-Type: text/rfc822-headers\n\n"
+    report = read(content + b"From: news@ours.example\nTo: gone@there.example\n\n--b--\n")
+    assert isinstance(report, DeliveryReport)
+    assert report.standard
+    return report
+
+
+def _one(status: bytes, note: bytes = b"See below.") -> RecipientStatus:
+    report = _report(status, note)
+    assert len(report.recipients) == 1
+    return report.recipients[0]
+
+
+def test_all_fields() -> None:
+    """A whole report gives every noun of it, the original's headers among them."""
+    report = read(STANDARD)
+    assert isinstance(report, DeliveryReport)
+    status = report.recipients[0]
+    assert (report.reporting_mta, report.original_envelope_id, report.reader) == ("mx.example", "env-77", "rfc3464")
+    assert (status.final_recipient, status.original_recipient, status.address) == (
+        "gone@there.example",
+        "alias@there.example",
+        "alias@there.example",
+    )
+    assert status.reply == Reply(550, StatusCode(5, 1, 1), "<gone@there.example>: Recipient address rejected: User unknown")
+    assert (status.status, status.remote_mta) == (StatusCode(5, 1, 1), "mx.there.example")
+    assert report.returned is not None
+    assert report.returned.message_id == "<m1@ours.example>"
+    assert report.returned.return_path == "b+token@bounces.example"
+    assert report.returned.sender == "news@ours.example"
+    assert report.returned.recipients == ("alias@there.example",)
+    assert len(report.returned.received) == 1
+
+
+def test_order_case_and_missing_blank_lines() -> None:
+    """Fields in any order and case are read, also where no empty line parts message, recipients and each other."""
+    report = _report(
+        b"REPORTING-MTA: dns; mx.example\nSTATUS: 5.1.1\naction: FAILED\nfinal-recipient: rfc822; a@x.example\n"
+        b"Final-Recipient: rfc822; b@x.example\nAction: delayed\nStatus: 4.2.2\n"
+    )
+    assert [(status.final_recipient, status.action, str(status.status)) for status in report.recipients] == [
+        ("a@x.example", Action.FAILED, "5.1.1"),
+        ("b@x.example", Action.DELAYED, "4.2.2"),
+    ]
+
+
+def test_blank_line_within_a_recipient() -> None:
+    """A diagnostic after a stray empty line still belongs to its recipient."""
+    status = _one(
+        b"Reporting-MTA: dns; m\n\nFinal-Recipient: rfc822; a@x.example\nAction: failed\n\nDiagnostic-Code: smtp; 550 5.1.1 no such user\n"
+    )
+    assert status.reply is not None
+    assert status.reply.code == 550
+
+
+def test_base64_status_part() -> None:
+    """A status part in base64 is decoded."""
+    fields = base64.encodebytes(b"Final-Recipient: rfc822; a@x.example\nAction: failed\nStatus: 5.1.1\n")
+    report = _report(fields, kind=b"message/delivery-status\nContent-Transfer-Encoding: base64")
+    assert report.recipients[0].final_recipient == "a@x.example"
+
+
+def test_global_report() -> None:
+    """RFC 6533: UTF-8 addresses, plain and escaped, in a global report."""
+    status = "Final-Recipient: utf-8; 用户@there.example\n"
+    status += "Original-Recipient: utf-8; \\x{7528}\\x{6237}@there.example\nAction: failed\nStatus: 5.1.1\n"
+    report = _report(status.encode(), kind=b"message/global-delivery-status")
+    assert report.recipients[0].final_recipient == report.recipients[0].original_recipient == "用户@there.example"
+
+
+def test_xtext_only_where_the_final_recipient_confirms_it() -> None:
+    """+2B is decoded where that gives the final recipient, and kept where it may be a real address."""
+    assert (
+        _one(b"Original-Recipient: rfc822; a+2Bb@x.example\nFinal-Recipient: rfc822; a+b@x.example\nAction: failed\n").address
+        == "a+b@x.example"
+    )
+    assert (
+        _one(b"Original-Recipient: rfc822; a+2Bb@x.example\nFinal-Recipient: rfc822; c@y.example\nAction: failed\n").address
+        == "a+2Bb@x.example"
+    )
+
+
+def test_actions_are_respected() -> None:
+    """Each action is kept; a missing one is a failure, or a delivery where the status says so."""
+    for word, action in (
+        ("delivered", Action.DELIVERED),
+        ("relayed", Action.RELAYED),
+        ("expanded", Action.EXPANDED),
+        ("delayed", Action.DELAYED),
+    ):
+        assert _one(b"Final-Recipient: rfc822; a@x.example\nStatus: 5.0.0\nAction: " + word.encode()).action is action
+    assert _one(b"Final-Recipient: rfc822; a@x.example\nStatus: 2.0.0").action is Action.DELIVERED
+    assert _one(b"Final-Recipient: rfc822; a@x.example\nStatus: 5.1.1 (gone)").status == StatusCode(5, 1, 1)
+
+
+def test_reason_from_the_text_part() -> None:
+    """Where the fields give no reason the text's is taken, with the reply in it; the generic status stays."""
+    note = b"An error has occurred:\n\na@x.example: 552 5.2.2 Mailbox full\n\nBelow is a copy of the original message:\n"
+    status = _one(b"Final-Recipient: rfc822; a@x.example\nAction: failed\nStatus: 5.0.0\n", note)
+    assert status.status == StatusCode(5, 0, 0)
+    assert status.reply == Reply(552, StatusCode(5, 2, 2), "Mailbox full")
+    assert "Mailbox full" in status.diagnostic
+
+
+def test_expiry_told_in_prose_only() -> None:
+    """An expiry that only the text tells is in the diagnostic, beside the last reply."""
+    note = b"The following address(es) failed:\n\n  a@x.example\n    retry timeout exceeded\n"
+    status = _one(
+        b"Final-Recipient: rfc822; a@x.example\nAction: failed\nStatus: 5.0.0\nDiagnostic-Code: smtp; 451 try again later, please\n", note
+    )
+    assert "retry timeout exceeded" in status.diagnostic
+    assert status.reply is not None
+    assert status.reply.code == 451
+
+
+def test_first_line_of_a_longer_reply() -> None:
+    """A diagnostic that ends after the first line of many is completed from the transcript."""
+    note = b"----- Transcript of session follows -----\n"
+    note += b"<<< 550-5.7.1 Blocked\n<<< 550 5.7.1 see blocklist.example\n550 5.1.1 <a@x.example>... no\n"
+    status = _one(
+        b"Final-Recipient: rfc822; a@x.example\nAction: failed\nStatus: 5.7.1\nDiagnostic-Code: SMTP; 550-5.7.1 Blocked by a list\n", note
+    )
+    assert "blocklist.example" in status.diagnostic
+
+
+def test_two_recipients_keep_their_own_words() -> None:
+    """What the text says of one recipient is not told of another."""
+    note = b"a@x.example\n    Mailbox is full here\n\nb@x.example\n    There is no such user\n"
+    report = _report(
+        b"Final-Recipient: rfc822; a@x.example\nAction: failed\n\nFinal-Recipient: rfc822; b@x.example\nAction: failed\n", note
+    )
+    assert "full" in report.recipients[0].diagnostic
+    assert "no such user" not in report.recipients[0].diagnostic
+    assert "no such user" in report.recipients[1].diagnostic
+
+
+def test_recipient_from_text_or_returned_mail() -> None:
+    """A status without address takes it from the text, else from the returned mail's To."""
+    assert _one(b"Final-Recipient: rfc822;\nAction: failed\nStatus: 5.1.1\n", b"a@x.example: unknown\n").address == "a@x.example"
+    assert _one(b"Final-Recipient: rfc822;\nAction: failed\nStatus: 5.1.1\n").address == "gone@there.example"
+
+
+def test_bare_local_name() -> None:
+    """A name without domain is kept where nothing better is known."""
+    content = b"From: MAILER-DAEMON@mx.example\nContent-Type: multipart/report; boundary=b\n\n--b\n\nInvalid address - nair_s\n--b\n"
+    report = read(content + b"Content-Type: message/delivery-status\n\nFinal-Recipient: unknown; nair_s\nAction: failed\n\n--b--\n")
+    assert isinstance(report, DeliveryReport)
+    assert report.recipients[0].final_recipient == "nair_s"
+    assert "Invalid address" in report.recipients[0].diagnostic
+
+
+def test_fields_outside_of_any_part() -> None:
+    """Where the MIME structure is lost the fields are read from the text, and the report is not standard."""
+    body = STANDARD.partition(b"Reporting-MTA")[2].partition(b"\n--=_1")[0]
+    report = read(b"From: MAILER-DAEMON@mx.example\nSubject: Returned mail\n\nSorry.\n\nReporting-MTA" + body)
+    assert isinstance(report, DeliveryReport)
+    assert (report.standard, report.recipients[0].final_recipient, report.reporting_mta) == (False, "gone@there.example", "mx.example")
+
+
+def test_thousand_recipients() -> None:
+    """A report on a thousand recipients is read whole; beyond the bound it is cut."""
+    fields = b"".join(b"Final-Recipient: rfc822; u%d@x.example\nAction: failed\nStatus: 5.1.1\n\n" % number for number in range(1000))
+    note = b"".join(b"\n<u%d@x.example>: host mx said: 550 5.1.1 User unknown\n" % number for number in range(1000))
+    report = _report(fields, note)
+    assert len(report.recipients) == 1000
+    assert all(status.reply is not None for status in report.recipients)
+    assert len(_report(fields * 3).recipients) == 2000
