@@ -167,7 +167,10 @@ def main() -> None:
     compare("open corpus", [content for name, content in corpus.items() if not name.startswith("real/")], given.rounds, ">= 6")
     compare("whole corpus", list(corpus.values()), given.rounds, "none")
     bombs = bombs_of(given.shared)
-    worst(inputs | {f"{kind} {size >> 10} KiB": bomb(size) for kind, bomb in bombs.items() for size in (32 << 10, 128 << 10, 1 << 20)})
+    worst(
+        inputs
+        | {f"{kind} {size >> 10} KiB": bomb(size) for kind, bomb in bombs.items() for size in (32 << 10, 128 << 10, 1 << 20, 10 << 20)}
+    )
     growth(bombs)
 
 

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any, get_args
 
 from bounced.fault import OperatorFault
-from bounced.settings import Config, Kind, shown
+from bounced.outcome import Category
+from bounced.outcome.causes import causes
+from bounced.settings import CATEGORIES, TREATMENTS, Config, Kind, shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,8 +41,17 @@ def settings() -> Mapping[str, Setting]:
     return _BY_PATH
 
 
+_CATEGORY = "category"
+"""The section with a setting for each category, which are no attributes: their names are those that `why` shows."""
+
+
 def _schema() -> Iterator[Setting]:
     for section, settings_type in _SECTIONS.items():
+        if section == _CATEGORY:
+            for name, kind in TREATMENTS.items():
+                says = causes()[Category(name)].meaning
+                yield Setting(section=section, name=name, kind=kind, says=says, default=kind.write(CATEGORIES[name]))
+            continue
         for one in dataclasses.fields(settings_type):
             kind, says = get_args(one.type)[1:]
             default = None if one.default is dataclasses.MISSING else kind.write(one.default)
@@ -76,20 +87,25 @@ def _built(given: Mapping[str, object]) -> Config:
     for path, value in given.items():
         section, _, name = path.partition(".")
         parts[section][name] = value
-    return Config(**{section: settings_type(**parts[section]) for section, settings_type in _SECTIONS.items()})
+    built = {section: settings_type(**parts[section]) for section, settings_type in _SECTIONS.items() if section != _CATEGORY}
+    return Config(**built, category={**CATEGORIES, **parts[_CATEGORY]})
 
 
 def _clashes(config: Config) -> Iterator[str]:
-    """Name the settings that have the path of another one: the two would overwrite each other."""
+    """Name the settings that contradict another one, such as two things at one path, which would overwrite each other."""
     owners: dict[Path, str] = {}
     for path, value in _values(config):
         if isinstance(value, Path) and owners.setdefault(value, path) != path:
             yield f"{path}: is the same path as {owners[value]}"
+    for scope in config.policy.pass_complaints:
+        if scope not in config.return_path.scopes:
+            yield f"policy.pass_complaints: {shown(scope)} is no stream of return_path.scopes"
 
 
 def _values(config: Config) -> Iterator[tuple[str, object]]:
     for path, setting in _BY_PATH.items():
-        yield path, getattr(getattr(config, setting.section), setting.name)
+        section = getattr(config, setting.section)
+        yield path, section[setting.name] if setting.section == _CATEGORY else getattr(section, setting.name)
 
 
 class _File:
@@ -164,7 +180,7 @@ def _line(text: str, section: str, name: str | None) -> int | None:
         header = re.match(r"\s*\[\s*([^\[\]]+?)\s*\]", line)
         if header:
             inside = header[1].strip("\"'") == section
-            if inside and name is None:
+            if (inside and name is None) or header[1] == f"{section}.{name}":
                 return number
             continue
         key = line.partition("=")[0].strip().replace('"', "").replace("'", "")
@@ -204,13 +220,17 @@ def reference() -> str:
     """Return the annotated configuration file: every setting with its sentence, its default commented out."""
     lines = [_PREAMBLE]
     for section, settings_type in _SECTIONS.items():
-        lines += ["", _comment(settings_type.__doc__), f"[{section}]"]
+        lines += ["", _comment(_TREATMENTS if section == _CATEGORY else settings_type.__doc__), f"[{section}]"]
         for setting in _BY_PATH.values():
             if setting.section == section:
                 lines += [_comment(setting.says), f"#{setting.name} = {setting.default or _EXAMPLE}"]
     return "\n".join(lines) + "\n"
 
 
+_TREATMENTS = """\
+What bounces of each category do. "block" at once; "strike": the n-th in a row blocks (threshold, else policy.soft_limit); "tell" the
+operator, the recipient stays clear; "ignore". A block ends after expiry = "90d", if that is given, and one mail tries whether the address
+lives again; each further block lasts growth = 2 times as long. May be a table of its own: [category.mailbox-full] action = "strike"."""
 _EXAMPLE = '["bounces.example.net"]'
 _PREAMBLE = """\
 # The configuration of bounced. Every setting stands here with its default; remove the # to change it.

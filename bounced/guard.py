@@ -5,7 +5,7 @@ For: noticing, bounce by bounce, that one provider refuses as unknown whom it kn
 
 A flood alone says nothing: after a large campaign dead addresses come by the thousand. Two things together do. Most of what the provider
 sends back is that established addresses are dead; and there are many times more of these than its other bounces, which tell how much mail
-is going out to it, let expect. A provider's measure, its mean and its worst, is learned from itself for a week before the guard may open.
+is going out to it, let expect. A provider's measure, its mean and its worst, is learned from itself for two weeks before the guard may open.
 
 All that is remembered of a provider is a `Watch`: some twenty whole numbers. Times are Unix seconds, slots their number of ten minutes.
 """
@@ -19,18 +19,20 @@ SLOT = 600
 WINDOW = 3
 """Slots that are looked at together: the one that runs and two before it, twenty to thirty minutes."""
 
-_LEARNING = 7 * 86400 // SLOT
+_LEARNING = 14 * 86400 // SLOT
 _MEMORY = 14 * 86400 / SLOT
 _PEAK_MEMORY = 60 * 86400 / SLOT
 _CALM_SLOTS = 3600 // SLOT
 
-_LEAST = 30
-_MOST = 2
+LEAST = 30
+"""The guard opens for no fewer established addresses said to be dead within the window."""
+
+_MOST = 3
 _ENOUGH = 10
-_FACTOR = 5
+_FACTOR = 6
 _DEVIATIONS = 8
-_OVER_PEAK = 4
-_OVER_WORST = 2
+_OVER_PEAK = 6
+_OVER_WORST = 3
 _PRIOR = 3
 _UNIT = 1000
 
@@ -85,11 +87,11 @@ class Closed:
 Turn = Opened | Holding | Closed
 
 
-def observe(watch: Watch | None, at: int, *, hard: bool, established: bool) -> tuple[Watch, Turn | None]:
+def observe(watch: Watch | None, at: int, *, hard: bool, established: bool, least: int = LEAST) -> tuple[Watch, Turn | None]:
     """Take in one bounce or notice from a provider; return what is remembered now and, if it concerns the guard, what follows.
 
     `hard`: it would block its address at once. `established`: the address was known to live. A clock that goes back counts as standing
-    still. For a provider of which nothing is remembered `watch` is None.
+    still. For a provider of which nothing is remembered `watch` is None. The guard opens for `least` dead in the window, or more.
     """
     before = watch or Watch(since=at // SLOT, slot=at // SLOT)
     rolled = _rolled(before, at // SLOT)
@@ -100,7 +102,7 @@ def observe(watch: Watch | None, at: int, *, hard: bool, established: bool) -> t
         return now, None
     if now.opened_at is not None:
         return now, Holding(now.opened_at)
-    if established and now.slot - now.since >= _LEARNING and _far(now):
+    if established and now.slot - now.since >= _LEARNING and sum(now.dead) >= least and _far(now):
         return replace(now, opened_at=at), Opened(at, min(at, (now.slot - WINDOW + 1) * SLOT))
     return now, None
 
@@ -175,7 +177,7 @@ def _open_rolled(watch: Watch) -> Watch:
 def _far(watch: Watch) -> bool:
     """Tell whether the established addresses said to be dead are far more than the provider's other bounces let expect."""
     dead, rest = sum(watch.dead), sum(watch.rest)
-    if dead < _LEAST or dead < _MOST * rest:
+    if dead < LEAST or dead < _MOST * rest:
         return False
     prior = _PRIOR * _UNIT
     usual = (rest + _PRIOR) * (watch.usual_dead + prior) / (watch.usual_rest + prior)

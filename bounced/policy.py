@@ -14,6 +14,7 @@ from functools import reduce
 from typing import assert_never
 
 from bounced.address import AddressKey
+from bounced.guard import LEAST
 from bounced.outcome import Category, Disposition, Outcome
 from bounced.record import (
     OPT_OUT,
@@ -81,13 +82,16 @@ class Policy:
 
     `silence`: seconds after which a signed mail counts as delivered: the longest time in a queue (RFC 5321 section 4.5.4.1: 4 to 5 days),
     and a day for the bounce. `categories`: what is treated otherwise than its disposition says; COMPLAINT among them, which cannot
-    strike. `pass_complaints`: the streams that go on after a complaint (password resets).
+    strike. `pass_complaints`: the streams that go on after a complaint (password resets). `outage_guard`: whether verdicts are held while a
+    provider calls many living addresses dead; `outage_least` of them, or more.
     """
 
     soft_limit: int = 5
     silence: int = 6 * DAY
     categories: Mapping[Category, Treatment] = field(default_factory=dict)
     pass_complaints: frozenset[Scope] = frozenset()
+    outage_guard: bool = True
+    outage_least: int = LEAST
 
     def treatment(self, outcome: Outcome) -> Treatment:
         """Return what is done about an outcome. What the report itself calls temporary is never made a death."""

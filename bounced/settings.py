@@ -7,18 +7,23 @@ One way to write each thing. A duration is a number and a unit in quotes: s, m, 
 A path is absolute or relative to the directory of the main file, also in conf.d. An empty text turns off what can be turned off.
 """
 
+import difflib
 import ipaddress
 import json
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, NamedTuple
 
 from bounced.address import AddressError, Mailbox
 from bounced.log import ADDRESSES, FORMATS, LEVELS, LogSettings
+from bounced.outcome import Category, Disposition
+from bounced.outcome.causes import causes
+from bounced.policy import Effect
 from bounced.returnpath import MAX_AGE_LIMIT
 from bounced.scope import DEFAULT_SCOPE, Scope, ScopeError, parse_scope
 
@@ -106,6 +111,12 @@ def _number(least: int, most: int) -> Kind:
     return Kind(read, str)
 
 
+def _yes_or_no(value: object, _: Path) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError(f"expected true or false, not {shown(value)}")  # noqa: TRY004  a Kind raises ValueError
+    return value
+
+
 def _choice(words: tuple[str, ...]) -> Kind:
     def read(value: object, _: Path) -> str:
         if value not in words:
@@ -187,6 +198,47 @@ def _mode(value: object, _: Path) -> int:
     return int(text, 8)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Treated:
+    """How bounces of one category are treated. `threshold` None is policy.soft_limit; `expiry` (seconds) None is never."""
+
+    action: Effect
+    threshold: int | None = None
+    expiry: int | None = None
+    growth: int = 1
+
+
+def _treated(itself: Effect, actions: tuple[Effect, ...]) -> Kind:
+    """Return the kind of a table with some of the words of `Treated`; what is left out is as the category is by itself."""
+    words: Mapping[str, Kind] = {
+        "action": _choice(actions),
+        "threshold": _number(1, 1000),
+        "expiry": _duration(3600, 3650 * 86400),
+        "growth": _number(1, 100),
+    }
+
+    def read(value: object, directory: Path) -> Treated:
+        if not isinstance(value, dict):
+            raise ValueError(f'expected a table such as {{ action = "strike", expiry = "90d" }}, not {shown(value)}')  # noqa: TRY004
+        found: dict[str, Any] = {"action": itself}
+        for name, content in value.items():
+            if name not in words:
+                near = difflib.get_close_matches(name, words, 1) or [", ".join(words)]
+                raise ValueError(f"{shown(name)} is no word of it; did you mean {near[0]}?")
+            try:
+                found[name] = words[name].read(content, directory)
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+        return Treated(**found | {"action": Effect(found["action"])})
+
+    def write(treated: Treated) -> str:
+        said = {name: getattr(treated, name) for name in words}
+        said["growth"] = None if treated.growth == 1 else treated.growth
+        return f"{{ {', '.join(f'{name} = {words[name].write(value)}' for name, value in said.items() if value is not None)} }}"
+
+    return Kind(read, write)
+
+
 _RUN, _STATE = Path("/run/bounced"), Path("/var/lib/bounced")
 _PATH, _OPTIONAL_PATH = _path(optional=False), _path(optional=True)
 _MODE = Kind(_mode, lambda mode: f'"{mode:04o}"')
@@ -195,7 +247,9 @@ _GROUP = _word("a group name or nothing", r"(?:[A-Za-z_][A-Za-z0-9_.-]{0,31})?")
 _duration = partial(_measure, {"s": 1, "m": 60, "h": 3600, "d": 86400}, 'a duration such as "30d" or "12h" (s, m, h, d)')
 _size = partial(_measure, {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}, 'a size such as "10MiB" (B, KiB, MiB, GiB)')
 _DOMAINS, _STREAMS = _list("domains", 1, _domain), _list("streams", 1, _scope)
+_NO_STREAMS = _list("streams", 0, _scope)
 _ENDPOINTS = _list("addresses and ports", 0, _endpoint)
+_YES_OR_NO = Kind(_yes_or_no, lambda value: str(value).lower())
 
 # Each setting is annotated with how it is read and with its sentence in the reference. One without default must be given.
 
@@ -253,6 +307,33 @@ class PolicySettings:
     """When an address is blocked."""
 
     soft_limit: Annotated[int, _number(1, 1000), "The n-th soft bounce in a row, without a success between, blocks."] = 5
+    silence: Annotated[int, _duration(86400, 30 * 86400), "A signed mail of which nothing came back for so long was delivered."] = 6 * 86400
+    pass_complaints: Annotated[tuple[Scope, ...], _NO_STREAMS, "The streams that go on after a complaint, such as password resets."] = ()
+    outage_guard: Annotated[
+        bool, _YES_OR_NO, "Hold verdicts back when a provider suddenly says of many living addresses that they do not exist."
+    ] = True
+    outage_least: Annotated[int, _number(30, 1_000_000), "Of how many addresses, within half an hour, it must say so at least."] = 30
+
+
+def _by_itself(category: Category) -> Effect:
+    return Effect.BLOCK if category is Category.COMPLAINT else _EFFECTS[causes()[category].disposition]
+
+
+_EFFECTS = {Disposition.HARD: Effect.BLOCK, Disposition.SOFT: Effect.STRIKE, Disposition.BLOCKED: Effect.TELL}
+_UNTREATABLE = {Category.AUTO_REPLY, Category.DELIVERED}
+CATEGORIES: Mapping[str, Treated] = MappingProxyType(
+    {category.value: Treated(action=_by_itself(category)) for category in causes() if category not in _UNTREATABLE}
+)
+"""How each category is treated by itself, in the order of the reference."""
+
+TREATMENTS: Mapping[str, Kind] = MappingProxyType(
+    {
+        # One complaint is not a run of five.
+        name: _treated(itself.action, tuple(one for one in Effect if one is not Effect.STRIKE or name != Category.COMPLAINT))
+        for name, itself in CATEGORIES.items()
+    }
+)
+"""How the table of each category is read and written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -290,6 +371,7 @@ class Config:
     query: QuerySettings = QuerySettings()
     store: StoreSettings = StoreSettings()
     policy: PolicySettings = PolicySettings()
+    category: Mapping[str, Treated] = field(default_factory=lambda: CATEGORIES)
     kept: KeptSettings = KeptSettings()
     rules: RulesSettings = RulesSettings()
     log: LogSection = LogSection()

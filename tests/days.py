@@ -21,7 +21,7 @@ from bounced.guard import SLOT, Closed, Opened, Turn, Watch, observe
 DAY = 86_400
 SLOTS = DAY // SLOT
 MONDAY = 1_600_041_600 - 1_600_041_600 % DAY - 3 * DAY
-LEARNED = 7
+LEARNED = 14
 """Days in which the guard only learns; they are not counted."""
 
 PROVIDERS = {"google": 45, "microsoft": 22, "yahoo": 10, "apple": 6, "gmx": 6, "orange": 5, "example.com": 4, "example.org": 2}

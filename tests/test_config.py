@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from bounced import config
 from bounced.config import load, settings
 from bounced.fault import OperatorFault
-from bounced.settings import Config, Endpoint
+from bounced.policy import Effect
+from bounced.settings import CATEGORIES, Config, Endpoint, Treated
 
 _ROOT = Path(__file__).parents[1]
 _GOOD = '[return_path]\ndomains = ["bounces.example.net"]\n'
@@ -77,6 +78,10 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         database = "d.db"
         [policy]
         soft_limit = 3
+        silence = "5d"
+        pass_complaints = ["receipts"]
+        outage_guard = false
+        outage_least = 100
         [kept]
         postmaster = "pm"
         unread = "ur"
@@ -87,7 +92,8 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         format = "json"
         level = "debug"
         addresses = "hashed"
-    """
+        [category]
+    """ + "".join(f'{name} = {{ action = "ignore" }}\n' for name in CATEGORIES)
     found = _load(tmp_path, text)
     shown = config.show(found, only_changed=True)
     assert shown.count("\n") == len(settings())
@@ -99,6 +105,9 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
     assert (found.query.socketmap, found.query.line) == (None, Path("/l.sock"))
     assert (found.query.socket_mode, found.query.socket_group) == (0o666, "mail")
     assert found.kept.quota == 1 << 30
+    assert (found.policy.silence, found.policy.pass_complaints, found.policy.outage_least) == (5 * 86400, ("receipts",), 100)
+    assert not found.policy.outage_guard
+    assert set(found.category.values()) == {Treated(action=Effect.IGNORE)}
     assert found.rules.directory == tmp_path / "rules.d"
     assert (found.log.format, found.log.level, found.log.addresses) == ("json", "debug", "hashed")
     assert _load(tmp_path, shown) == found
@@ -170,6 +179,28 @@ def test_what_is_missing_is_told(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+def test_a_category_is_a_table_inline_or_of_its_own(tmp_path: Path) -> None:
+    """A category's treatment is written in the section or as a table; what is left out is as the category is by itself."""
+    table = _load(tmp_path, _GOOD + '[category.mailbox-full]\nthreshold = 3\nexpiry = "90d"\ngrowth = 2\n')
+    inline = _load(tmp_path, _GOOD + '[category]\nmailbox-full = { threshold = 3, expiry = "90d", growth = 2 }\n')
+    assert inline == table
+    assert table.category["mailbox-full"] == Treated(action=Effect.STRIKE, threshold=3, expiry=90 * 86400, growth=2)
+    assert table.category["spam-content"] == CATEGORIES["spam-content"] == Treated(action=Effect.TELL)
+    assert config.show(table, only_changed=True).splitlines()[1:] == [
+        'category.mailbox-full = { action = "strike", threshold = 3, expiry = "90d", growth = 2 }'
+    ]
+
+
+def test_a_wrong_category_is_told_with_its_line(tmp_path: Path) -> None:
+    """A misspelt category, and a misspelt word of one, are told with line, exact path and what may have been meant."""
+    text = _GOOD + '[category.mailbox-ful]\naction = "strike"\n[category.moved]\ntreshold = 3\n[category.network]\nexpiry = 90\n'
+    assert _problems(tmp_path, text) == [
+        "bounced.toml:3: category.mailbox-ful: no such setting; did you mean category.mailbox-full?",
+        "bounced.toml:5: category.moved: 'treshold' is no word of it; did you mean threshold?",
+        'bounced.toml:7: category.network: expiry: expected a duration such as "30d" or "12h" (s, m, h, d), not 90',
+    ]
+
+
 def test_two_settings_of_one_path(tmp_path: Path) -> None:
     """Two things at one path would overwrite one another."""
     text = _GOOD + '[query]\nline = "x"\nhttp = "./x"\n[store]\ndatabase = "/run/bounced/policy.sock"\n'
@@ -196,6 +227,15 @@ _WRONG_FOR = {
     "query.socket_group": ['"a b"', '"-g"', '"1x"', '"a:b"'],
     "store.database": ['""'],
     "policy.soft_limit": ["0", "1001", '"5"', "true", "5.0"],
+    "policy.silence": ['"23h"', '"31d"', '""'],
+    "policy.pass_complaints": ['["News"]', '["nowhere"]', '["default", "default"]'],
+    "policy.outage_guard": ["1", '"on"'],
+    "policy.outage_least": ["29", "1000001"],
+    "category.complaint": ['{ action = "strike" }'],
+    "category.mailbox-full": [
+        '"strike"', '{ action = "Strike" }', '{ action = "" }', "{ threshold = 0 }", '{ threshold = "5" }', '{ expiry = "" }',
+        '{ expiry = "30" }', "{ growth = 0 }", "{ growth = 1.5 }", '{ "a\\nb" = 1 }', "{ actions = 1 }",
+    ],
     "kept.quota": ['"1023KiB"', '"2048GiB"'],
     "log.format": ['"xml"', '""', '"JSON"'],
     "log.addresses": ['"none"'],
@@ -214,7 +254,7 @@ def _broken() -> Iterator[tuple[str, str | bytes, str]]:
         section, _, name = path.partition(".")
         head = "" if section == "return_path" else _GOOD
         domains = 'domains = ["b.example"]\n' if section == "return_path" and name != "domains" else ""
-        right = {"policy.soft_limit": {"7"}, "smtp.hostname": set()}.get(path, set())
+        right = {"policy.soft_limit": {"7"}, "policy.outage_guard": {"true"}}.get(path, set())
         for number, value in enumerate([*_WRONG, *_WRONG_FOR.get(path, [])]):
             if value not in right:
                 yield f"{path}-{number}", f"{head}[{section}]\n{domains}{name} = {value}\n", path
@@ -304,5 +344,5 @@ def test_every_setting_is_documented() -> None:
         f"| `{path}` | {f'`{setting.default}`' if setting.default else 'must be given'} | {setting.says} |"
         for path, setting in settings().items()
     ]
-    found = [line for line in (_ROOT / "docs" / "CONFIGURATION.md").read_text().splitlines() if re.match(r"\| `\w+\.\w+` \|", line)]
+    found = [line for line in (_ROOT / "docs" / "CONFIGURATION.md").read_text().splitlines() if re.match(r"\| `\w+\.[\w-]+` \|", line)]
     assert found == rows

@@ -12,8 +12,8 @@ from tests.days import DAY, MONDAY, Guards, gmail_day, openings
 
 NOON = MONDAY + 12 * 3600
 WEEK = 7 * DAY
-LEARNED = Watch(since=(NOON - 2 * WEEK) // SLOT, slot=NOON // SLOT, usual_dead=100_000, usual_rest=300_000, peak=5_000)
-"""A small provider, known for two weeks: a hundred dead among four hundred, never more than five in a slot."""
+LEARNED = Watch(since=(NOON - 3 * WEEK) // SLOT, slot=NOON // SLOT, usual_dead=100_000, usual_rest=300_000, peak=5_000)
+"""A small provider, known for three weeks: a hundred dead among four hundred, never more than five in a slot."""
 
 
 def flood(watch: Watch, number: int, at: int = NOON, *, hard: bool = True, established: bool = True) -> tuple[Watch, list[Turn]]:
@@ -47,12 +47,12 @@ def test_holds_what_is_hard_and_nothing_else() -> None:
         (LEARNED, 29, True, True),
         (LEARNED, 5_000, True, False),
         (LEARNED, 5_000, False, True),
-        (replace(LEARNED, since=NOON // SLOT - 1000), 5_000, True, True),
-        (replace(LEARNED, peak=20_000), 80, True, True),
-        (replace(LEARNED, rest=(100, 0, 0)), 180, True, True),
-        (replace(LEARNED, rest=(20, 0, 0), worst=3_000), 130, True, True),
+        (replace(LEARNED, since=NOON // SLOT - 2000), 5_000, True, True),
+        (replace(LEARNED, peak=20_000), 120, True, True),
+        (replace(LEARNED, rest=(100, 0, 0)), 290, True, True),
+        (replace(LEARNED, rest=(20, 0, 0), worst=3_000), 200, True, True),
     ],
-    ids=["few", "of strangers", "not hard", "not known for a week", "seen before", "much else", "as bad before"],
+    ids=["few", "of strangers", "not hard", "not known for long", "seen before", "much else", "as bad before"],
 )
 def test_stays_shut(watch: Watch, number: int, hard: bool, established: bool) -> None:
     """No flood opens it that is small, of unknown addresses, of other kinds, of a new provider, or nothing new."""
@@ -61,7 +61,11 @@ def test_stays_shut(watch: Watch, number: int, hard: bool, established: bool) ->
 
 @pytest.mark.parametrize(
     ("watch", "number"),
-    [(replace(LEARNED, peak=20_000), 90), (replace(LEARNED, rest=(100, 0, 0)), 250), (replace(LEARNED, rest=(20, 0, 0), worst=3_000), 150)],
+    [
+        (replace(LEARNED, peak=20_000), 130),
+        (replace(LEARNED, rest=(100, 0, 0)), 310),
+        (replace(LEARNED, rest=(20, 0, 0), worst=3_000), 220),
+    ],
     ids=["seen before", "much else", "as bad before"],
 )
 def test_opens_a_little_above(watch: Watch, number: int) -> None:
@@ -148,7 +152,6 @@ def test_no_guard_opens_on_quiet_days(full_counts: bool) -> None:
 
 def test_quiet_days_notice_a_nervous_guard(monkeypatch: pytest.MonkeyPatch) -> None:
     """Control: a guard that only asks whether it is clearly more than usual opens on such days."""
-    for name in ("_MOST", "_FACTOR", "_OVER_PEAK", "_OVER_WORST"):
-        monkeypatch.setattr(guard, name, 0)
-    monkeypatch.setattr(guard, "_DEVIATIONS", 1)
+    for name, value in {"_LEAST": 10, "_MOST": 0, "_FACTOR": 0, "_DEVIATIONS": 2, "_OVER_PEAK": 0, "_OVER_WORST": 0}.items():
+        monkeypatch.setattr(guard, name, value)
     assert openings(200, seed=2020, most=2_000)[1]

@@ -29,17 +29,19 @@ _CHALLENGE_SUBJECT = re.compile(
 )
 _AWAY_SUBJECT = re.compile(
     r"^(?:re: ?)?\W{0,2}(?:auto: |auto(?:matic|mated|matische|matisk|mática|matica)?[ :-]*(?:reply|response|respon[sd]\w*|antwort\w*|re[:-]"
-    r"|svar|\w*odpowied\w*)|auto-?re(?:ply|sponse)|out of (?:the )?office|ooo\b|vacation|away (?:from|until|notice)|"
-    r"abwesen\w*|automatische? (?:antwort|nachricht)|r[ée]ponse automatique|absen(?:ce|t)|respuesta autom[áa]tica"
+    r"|svar|\w*odpowied\w*)|auto-?re(?:ply|sponse)|out of (?:the )?office|ooo\b|vacation(?::| (?:notice|reply|message|response|auto))"
+    r"|away (?:from|until|notice)|"
+    r"abwesen\w*|automatische? (?:antwort|nachricht)|r[ée]ponse automatique|absen(?:ce|t)(?::| du | de )|respuesta autom[áa]tica"
     r"|fuera de (?:la )?oficina|resposta autom[áa]tica|risposta automatica|fuori (?:ufficio|sede)|"
     r"automatisch antwoord|afwezig|autosvar|frånvaro|fravær|automaattinen vastaus|autoodpowied|автоответ|автоматический ответ|自動(?:応答"
     r"|返信|回覆)|自动(?:回复|答复)|자동 ?(?:응답|회신)|不在)",
     re.IGNORECASE,
 )
+# Only the word that has no other sense may be followed by a number or a name: "Remove the old server" is a person's.
 _UNSUBSCRIBE = re.compile(
-    r"^\W{0,3}(?:please )?(?:un-?subscri(?:be|ption)|remove(?: me)?|signoff|leave|opt[- ]?out|abmeld(?:en|ung)|d[ée]sabonne\w{1,4}"
-    r"|d[ée]sinscri\w{1,8}|desinscrever|cancelar (?:la )?(?:suscripci[óo]n|inscri[çc][ãa]o)|disiscri\w{1,6}"
-    r"|uitschrijven|afmelden|avregistrer\w{0,2}|отпис\w{1,8}|配信停止|退会|退订|수신 ?거부)(?:\W.{0,80})?$",
+    r"^\W{0,3}(?:please )?(?:un-?subscri(?:be|ption)(?:\W.{0,80})?|remove(?: me)?|signoff|leave|opt[- ]?out|abmeld(?:en|ung)"
+    r"|d[ée]sabonne\w{1,4}|d[ée]sinscri\w{1,8}|desinscrever|cancelar (?:la )?(?:suscripci[óo]n|inscri[çc][ãa]o)|disiscri\w{1,6}"
+    r"|uitschrijven|afmelden|avregistrer\w{0,2}|отпис\w{1,8}|配信停止|退会|退订|수신 ?거부)\W{0,3}$",
     re.IGNORECASE,
 )
 _FEW_WORDS = 6

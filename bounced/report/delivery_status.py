@@ -26,6 +26,8 @@ _UNFRAMED = re.compile(
 )
 # Sendmail keeps the first line only of a reply of many.
 _CUT_REPLY = re.compile(r"[245]\d\d-(?!.* [245]\d\d )")
+# nullmailer writes one report only, when it gives up, and calls a message that expired delayed (nullmailer-dsn, 2.2).
+_FINAL_THOUGH_DELAYED = "x-local-hostname;"
 _FIELD_LIMIT = 16 << 10
 _STATUS_LIMIT = 512 << 10
 _UNFRAMED_LIMIT = 16 << 10
@@ -46,6 +48,8 @@ def read(message: Message) -> DeliveryReport | None:
     if not statuses:
         return None
     reporting = per_message.get("reporting-mta")
+    if reporting and reporting.startswith(_FINAL_THOUGH_DELAYED):
+        statuses = tuple(replace(status, action=Action.FAILED) if status.action is Action.DELAYED else status for status in statuses)
     envelope_id = per_message.get("original-envelope-id")
     return DeliveryReport(
         reader=READER,

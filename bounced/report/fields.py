@@ -5,6 +5,7 @@ For: reading one value, in standard form or in the forms that are met. Never: de
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 
 from bounced.report import Action
 from bounced.status import Reply, StatusCode
@@ -20,9 +21,12 @@ _LOCAL = rf"""(?<![^{_NO_WORD}])(?:[^{_NO_WORD}]{{1,128}}+|"(?:[^"\\{_HIDDEN}]|\
 _DOMAIN = rf"""(?:[^{_NO_WORD}!?'=/*|{{}}]{{1,255}}+|\[[0-9A-Fa-f.:IPv]{{2,60}}\])"""
 PLAIN = re.compile(r"[A-Za-z0-9._+=&/~-]{1,64}@[A-Za-z0-9.-]{1,254}[A-Za-z0-9]")
 """What nearly every address is."""
+_USUAL = re.compile(r"[ \t]*(?:[Rr][Ff][Cc]822[ \t]*;[ \t]*)?<?([A-Za-z0-9._+=&/~-]{1,64}@[A-Za-z0-9.-]{1,254}[A-Za-z0-9])>?[ \t]*")
 ADDRESS = re.compile(rf"{_LOCAL}@{_DOMAIN}")
 """An address anywhere in text; `found_addresses` trims what prose leaves on it."""
 
+_TRIES = 2000
+"""How many likenesses of an address are looked at in one text."""
 _UNWANTED = re.compile(f"[{_HIDDEN}]")
 _OCTAL = re.compile(r"(?:\\[0-3][0-7]{2}){1,400}")
 _UNICODE_ESCAPE = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
@@ -58,6 +62,7 @@ _CONTINUED = re.compile(r" (?:[245]\d\d[- ])(?:[245]\.\d{1,3}\.\d{1,3}[- ]{1,2})
 _COMMENT = re.compile(r"\([^()]{0,300}\)")
 _TRAILING = ".,;:!?'`*_-"
 _FIELD = re.compile(r"([A-Za-z][A-Za-z0-9-]{1,40})[ \t]*:(.*)", re.DOTALL)
+_FIELDS = re.compile(r"^([A-Za-z][A-Za-z0-9-]{1,40})[ \t]*:[ \t]*(.*(?:\n[ \t].*)*)", re.MULTILINE)
 _ACTIONS = {action.value: action for action in Action} | {
     "failure": Action.FAILED, "fail": Action.FAILED, "undeliverable": Action.FAILED, "hard": Action.FAILED, "bounced": Action.FAILED,
     "delay": Action.DELAYED, "deferred": Action.DELAYED, "success": Action.DELIVERED, "relayed;": Action.RELAYED,
@@ -97,9 +102,10 @@ def without_type(value: str) -> str:
 
 def address(value: str) -> str | None:
     """Read the address in a recipient field: type, brackets, comments, names and RFC 6533 escapes are taken off. None if it holds none."""
+    usual = _USUAL.fullmatch(value)
+    if usual:
+        return usual[1]
     text = without_type(value[:2048])
-    if PLAIN.fullmatch(text):
-        return text
     if not text.isprintable():
         text = _UNWANTED.sub("", text)
     if "\\x{" in text:
@@ -139,7 +145,7 @@ def found_addresses(text: str, limit: int = 50) -> list[str]:
     bare = text.strip("<> ")
     if PLAIN.fullmatch(bare):
         return [bare]
-    for match in ADDRESS.finditer(text):
+    for match in islice(ADDRESS.finditer(text), _TRIES):
         candidate = match[0].removeprefix("mailto:").lstrip(".'`*-").rstrip(_TRAILING)
         if "." in candidate.rpartition("@")[2] or candidate.endswith("]"):
             found[candidate] = None
@@ -185,6 +191,12 @@ def pairs(block: str, every: bool = False) -> Iterator[tuple[str, str]]:
 
     Only names of RFC 3464 and X- names begin a field, since some systems do not fold what they quote; with `every`, all names do.
     """
+    usual = _FIELDS.findall(block)
+    lines = len(usual) + sum(value.count("\n") for _, value in usual)
+    names = [name.lower() for name, _ in usual]
+    if not every and lines == block.count("\n") + 1 and _KNOWN.issuperset(name for name in names if name[:2] != "x-"):
+        yield from zip(names, (value for _, value in usual), strict=True)
+        return
     name, value = "", ""
     for line in block.rstrip().split("\n"):
         if line[:1] in " \t" or not line:

@@ -62,6 +62,11 @@ class Headers:
         self._block = b"\n" + block
         self._lower = self._block.lower()
 
+    @property
+    def block(self) -> bytes:
+        """The whole block, a line feed before it."""
+        return self._block
+
     def raw(self, name: bytes, start: int = 0) -> tuple[bytes, int] | None:
         """Return the first value of `name` (lower case) from `start` on, still folded, and where it ends."""
         at = self._lower.find(b"\n" + name + b":", start)

@@ -68,10 +68,11 @@ class Shelf(Protocol):
 
 def guarded(shelf: Shelf, before: AddressRecord, event: AnyEvent, policy: Policy) -> tuple[AnyEvent, tuple[Incident, ...]]:
     """Ask the guard of the provider; return the event as it is to be recorded, and the outages that opened or closed."""
-    if not isinstance(event, Bounced | Noticed) or event.provider is None:
+    if not isinstance(event, Bounced | Noticed) or event.provider is None or not policy.outage_guard:
         return event, ()
     hard = isinstance(event, Bounced) and _would_block(event, policy)
-    watch, turn = observe(shelf.watch(event.provider), event.at, hard=hard, established=hard and established(before, event.at))
+    known = hard and established(before, event.at)
+    watch, turn = observe(shelf.watch(event.provider), event.at, hard=hard, established=known, least=policy.outage_least)
     shelf.put_watch(event.provider, watch)
     match turn:
         case Opened(at=at, since=since) if isinstance(event, Bounced):

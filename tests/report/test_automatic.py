@@ -88,3 +88,11 @@ def test_challenge_needs_a_sign_of_an_automaton() -> None:
     text = b"\n\nPlease confirm that you are a human.\n"
     assert isinstance(read(b"From: ann@there.example\nSubject: hello" + text), Unrecognized)
     assert isinstance(read(b"From: ann@there.example\nSubject: Sender verification" + text), AutomaticReply)
+
+
+@pytest.mark.parametrize(
+    "subject", ["Vacation rentals by the sea", "Leave request for May", "Remove the old server", "Absence of evidence"]
+)
+def test_people_use_these_words_too(subject: str) -> None:
+    """Control: a subject that only contains such a word is ordinary mail."""
+    assert isinstance(read(f"From: ann@there.example\nSubject: {subject}\n\nHello.\n".encode()), Unrecognized)

@@ -177,3 +177,12 @@ def test_thousand_recipients() -> None:
     assert len(report.recipients) == 1000
     assert all(status.reply is not None for status in report.recipients)
     assert len(_report(fields * 3).recipients) == 2000
+
+
+def test_nullmailer_says_delayed_and_means_failed() -> None:
+    """The one report of nullmailer is final whatever its action says, and its unfolded lines belong together; others' delays are delays."""
+    fields = b"Final-Recipient: rfc822; a@x.example\nAction: delayed\nStatus: 4.4.1\nDiagnostic-Code: smtp; 451 Try later\n451 and later\n"
+    status = _report(b"Reporting-MTA: x-local-hostname; n.example\n\n" + fields).recipients[0]
+    assert status.action is Action.FAILED
+    assert status.diagnostic.startswith("451 Try later 451 and later")
+    assert _report(b"Reporting-MTA: dns; n.example\n\n" + fields).recipients[0].action is Action.DELAYED

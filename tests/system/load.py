@@ -42,8 +42,8 @@ class Load:
     def wait_for(self, count: int) -> None:
         """Return the moment that `count` bounces are acknowledged in all."""
         with self._news:
-            done = self._news.wait_for(lambda: len(self.acknowledged) >= count or not self._running, PATIENCE)
-        assert done, f"only {len(self.acknowledged)} of {count} were acknowledged"
+            while self._running and len(self.acknowledged) < count:
+                assert self._news.wait(PATIENCE), f"nothing happens after {len(self.acknowledged)} of {count}"
         assert len(self.acknowledged) >= count, f"the server went away after {len(self.acknowledged)} of {count}; {self.refused[:3]}"
 
     def stop(self) -> None:

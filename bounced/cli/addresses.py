@@ -1,0 +1,135 @@
+"""Commands about one address: check, why, sign, verify, block, release, delivered.
+
+For: people and shell scripts; they ask the daemon. Never: a decision.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from bounced.cli.base import Answer, as_json, ask, given, only_stream, plain, reason_, stream, when
+
+
+@click.command()
+@click.argument("address")
+@stream
+@click.pass_obj
+def sign(config_file: Path, address: str, scope: str | None) -> None:
+    """Print a signed return path for one mail to ADDRESS."""
+    click.echo(ask(config_file, "POST", "/v1/sign", given(address=address, scope=scope))["return_path"])
+
+
+@click.command()
+@click.argument("local_part")
+@as_json
+@click.pass_obj
+def verify(config_file: Path, local_part: str, json_: bool) -> None:
+    """Tell what a return path (or its LOCAL_PART) proves. Exit code 1 if nothing."""
+    answer = ask(config_file, "POST", "/v1/verify", {"local_part": local_part.rpartition("@")[0] or local_part})
+    if json_:
+        click.echo(json.dumps(answer))
+    elif "refused" in answer:
+        click.echo(f"proves nothing: {answer['refused']}")
+    else:
+        click.echo(f"genuine: a mail to {answer['recipient']}, stream {answer['scope']}, signed {when(answer['signed_at'])}")
+    sys.exit(1 if "refused" in answer else 0)
+
+
+@click.command()
+@click.argument("address")
+@stream
+@as_json
+@click.pass_obj
+def check(config_file: Path, address: str, scope: str | None, json_: bool) -> None:
+    """Tell whether ADDRESS may be mailed: exit code 0 clear, 1 suppressed, 64 and above: could not tell."""
+    answer = ask(config_file, "GET", "/v1/check", given(address=address, scope=scope))
+    if json_:
+        click.echo(json.dumps(answer))
+    else:
+        click.echo(f"suppressed: {answer['text']}" if answer["suppressed"] else "clear")
+    sys.exit(1 if answer["suppressed"] else 0)
+
+
+@click.command()
+@click.argument("address")
+@as_json
+@click.pass_obj
+def why(config_file: Path, address: str, json_: bool) -> None:
+    """Show what is known of ADDRESS: how it stands, every event with its words, and what lifts a block."""
+    answer = ask(config_file, "GET", "/v1/why", {"address": address})
+    click.echo(json.dumps(answer) if json_ else "\n".join(_why_lines(answer)))
+
+
+def _why_lines(answer: Answer) -> Iterator[str]:
+    blocks = [standing for standing in answer["standings"] if standing["cause"]]
+    yield f"{plain(answer['address'])}: {'suppressed' if answer['suppressed'] else 'clear'}"
+    for standing in answer["standings"]:
+        where = "everywhere" if standing["scope"] == "*" else f"in stream {standing['scope']}"
+        if standing["cause"]:
+            until = f", until {when(standing['until'])}" if standing["until"] else ""
+            yield f"  blocked {where} since {when(standing['since'])}{until}: {standing['cause']} ({standing['category']})"
+        for incident in standing["held"]:
+            yield f"  a verdict is held by incident {incident}: it blocks nobody until it is confirmed"
+        if standing["strikes"]:
+            yield f"  {standing['strikes']} soft bounce{'s' if standing['strikes'] > 1 else ''} in a row"
+        if standing["released_at"]:
+            yield f"  released {where} {when(standing['released_at'])}: mail signed before counts no more"
+    for event in answer["events"]:
+        yield f"  {when(event['at'])}  {' '.join(_event_words(event))}"
+    if blocks:
+        yield "  to lift it: bounced release ADDRESS --reason TEXT"
+    elif not answer["events"]:
+        yield "  nothing has happened to it"
+
+
+def _event_words(event: Answer) -> Iterator[str]:
+    yield f"{event['kind']:9}"
+    if event["scope"] not in ("*", "default"):
+        yield f"[{event['scope']}]"
+    if outcome := event.get("outcome"):
+        yield f"{outcome['disposition']} {outcome['category']}"
+        yield f"({' '.join(filter(None, (outcome.get('status'), 'rule ' + outcome['rule'], 'read by ' + event['reader'])))})"
+        if outcome.get("diagnostic"):
+            yield f'"{plain(outcome["diagnostic"])}"'
+    for name in ("what", "feedback_type", "by", "reason", "final_recipient"):
+        if event.get(name):
+            yield f"{name.replace('_', ' ')}: {plain(event[name])}"
+    if event.get("client"):
+        yield f"from {event['client']}"
+    if event.get("signed_at"):
+        yield f"for mail signed {when(event['signed_at'])}"
+
+
+@click.command()
+@click.argument("address")
+@only_stream
+@reason_
+@click.pass_obj
+def block(config_file: Path, address: str, scope: str | None, reason: str) -> None:
+    """Put ADDRESS on the list by hand."""
+    ask(config_file, "POST", "/v1/block", given(address=address, scope=scope, reason=reason))
+    click.echo(f"blocked: {plain(address)}")
+
+
+@click.command()
+@click.argument("address")
+@only_stream
+@reason_
+@click.pass_obj
+def release(config_file: Path, address: str, scope: str | None, reason: str) -> None:
+    """Take ADDRESS off the list; bounces of mail sent before count no more."""
+    ask(config_file, "POST", "/v1/release", given(address=address, scope=scope, reason=reason))
+    click.echo(f"released: {plain(address)}")
+
+
+@click.command()
+@click.argument("address")
+@stream
+@click.pass_obj
+def delivered(config_file: Path, address: str, scope: str | None) -> None:
+    """Tell that a mail to ADDRESS arrived: a run of soft bounces ends."""
+    ask(config_file, "POST", "/v1/delivered", given(address=address, scope=scope))
+    click.echo(f"noted: {plain(address)}")

@@ -1,0 +1,93 @@
+"""What the commands share: exit codes, options, words for a terminal, and the question to the daemon.
+
+For: the modules of this package. Never: a command.
+"""
+
+import http.client
+import json
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import click
+
+from bounced import config
+from bounced.fault import OperatorFault, OwnFault, PeerFault
+
+EX_USAGE, EX_DATA, EX_NO_INPUT, EX_UNAVAILABLE, EX_TRY_LATER, EX_CONFIG = 64, 65, 66, 69, 75, 78
+
+_SECONDS = 10.0
+"""How long a command waits for the daemon's answer."""
+
+Answer = dict[str, Any]
+"""A JSON object, as the daemon's HTTP socket answers."""
+
+
+class Unreachable(OwnFault):
+    """No daemon answers on its HTTP socket."""
+
+
+class Refused(PeerFault):
+    """The daemon says that what was asked is wrong."""
+
+
+stream = click.option("--scope", metavar="STREAM", help="The stream of mail; without it: default.")
+as_json = click.option("--json", "json_", is_flag=True, help="Print one JSON object.")
+reason_ = click.option("--reason", default="not given", metavar="TEXT", help="Why; kept with the event and shown by `why`.")
+only_stream = click.option("--scope", metavar="STREAM", help="Only for this stream; without it: everywhere.")
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=_SECONDS)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(_SECONDS)
+        self.sock.connect(str(self._path))
+
+
+def ask(config_file: Path, method: str, path: str, words: dict[str, str]) -> Answer:
+    """Ask the daemon. Raises Unreachable, Refused, OwnFault, OperatorFault."""
+    place = config.load(config_file).query.http
+    if place is None:
+        raise OperatorFault("query.http is empty: commands cannot reach the daemon", f"set query.http in {config_file}")
+    connection = _UnixConnection(place)
+    try:
+        if method == "GET":
+            connection.request("GET", f"{path}?{urlencode(words)}")
+        else:
+            connection.request("POST", path, json.dumps(words), {"Content-Type": "application/json"})
+        response = connection.getresponse()
+        answer = json.loads(response.read())
+    except PermissionError as error:
+        raise Unreachable(f"may not ask on {place}: join the socket's group, or ask as root") from error
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        raise Unreachable(f"no daemon answers on {place}: {getattr(error, 'strerror', None) or type(error).__name__}") from error
+    finally:
+        connection.close()
+    if response.status >= 500:
+        raise OwnFault(plain(answer.get("error", "the daemon could not do it")))
+    if response.status >= 400:
+        raise Refused(plain(answer.get("error", "the daemon refused it")))
+    return dict(answer)
+
+
+def given(**words: str | None) -> dict[str, str]:
+    """Return the words that were given."""
+    return {name: word for name, word in words.items() if word}
+
+
+def when(at: int) -> str:
+    """Return a time for people, in UTC."""
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def plain(text: str) -> str:
+    """Make strangers' words safe for a terminal: what is not printable is shown as an escape."""
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)

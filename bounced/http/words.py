@@ -1,0 +1,160 @@
+"""What is asked and answered over HTTP, as JSON.
+
+For: one type for each question and answer, from which reading, writing and the OpenAPI document are made. Never: a decision.
+"""
+
+from http import HTTPStatus
+from typing import Annotated
+
+import msgspec
+
+from bounced.outcome import Outcome
+from bounced.scope import DEFAULT_SCOPE, EVERYWHERE
+
+Reason = Annotated[
+    str,
+    msgspec.Meta(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f]+$", description="Why, for those who ask later. One line."),
+]
+
+
+class Asked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A question without words."""
+
+
+class AskedOfAddress(Asked, frozen=True):
+    """A question about an address."""
+
+    address: str
+
+
+class AskedOfMail(AskedOfAddress, frozen=True):
+    """A question about mail of one stream to an address."""
+
+    scope: str = DEFAULT_SCOPE
+
+
+class AskedOfList(AskedOfAddress, frozen=True, kw_only=True):
+    """A change of the list: of one stream, or of all ("*")."""
+
+    reason: Reason
+    scope: str = EVERYWHERE
+
+
+class AskedOfReturnPath(Asked, frozen=True):
+    """A question about the local part of a return path."""
+
+    local_part: str
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether mail of a stream may go to an address; and if not, why: `text` is what to tell the sender."""
+
+    address: str
+    scope: str
+    suppressed: bool
+    cause: str | None = None
+    category: str | None = None
+    since: int | None = None
+    text: str | None = None
+
+
+class Happened(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An event of an address. `mail` names the mail that it answers, by a part of the seal that proves nothing."""
+
+    kind: str
+    at: int
+    scope: str
+    mail: str | None = None
+    signed_at: int | None = None
+    outcome: Outcome | None = None
+    reader: str | None = None
+    final_recipient: str | None = None
+    client: str | None = None
+    feedback_type: str | None = None
+    what: str | None = None
+    by: str | None = None
+    reason: str | None = None
+    provider: str | None = None
+    held: str | None = None
+    incident: str | None = None
+
+
+class Stands(msgspec.Struct, frozen=True, kw_only=True):
+    """How an address stands in one scope ("*": everywhere); `held` are the incidents that hold a verdict on it."""
+
+    scope: str
+    cause: str | None
+    category: str | None
+    since: int | None
+    until: int | None
+    strikes: int
+    held: list[str]
+    released_at: int | None
+
+
+class Story(msgspec.Struct, frozen=True):
+    """All that is known of an address: how it stands in each scope in which something happened, and every event, oldest first."""
+
+    address: str
+    suppressed: bool
+    standings: list[Stands]
+    events: list[Happened]
+
+
+class SignedAnswer(msgspec.Struct, frozen=True):
+    """A return path for one mail."""
+
+    return_path: str
+
+
+class Proof(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a return path proves: to whom it was signed, and when; or why it proves nothing (`refused`)."""
+
+    recipient: str | None = None
+    scope: str | None = None
+    signed_at: int | None = None
+    refused: str | None = None
+
+
+class Noted(msgspec.Struct, frozen=True):
+    """What was told is on disk; `suppressed` in any scope after it."""
+
+    address: str
+    suppressed: bool
+
+
+class Health(msgspec.Struct, frozen=True):
+    """The list can be read."""
+
+    version: str
+
+
+class Counted(msgspec.Struct, frozen=True):
+    """How often something was refused or repeated on a day, by network."""
+
+    day: str
+    what: str
+    source: str
+    count: int
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """All tallies, newest day first."""
+
+    tallies: list[Counted]
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What went wrong, in one sentence, and where it helps what to do."""
+
+    error: str
+    hint: str | None = None
+
+
+class Refused(Exception):
+    """The question cannot be answered as it stands: `status` and `problem` go to the peer."""
+
+    def __init__(self, status: HTTPStatus, problem: Problem) -> None:
+        super().__init__(problem.error)
+        self.status = status
+        self.problem = problem
