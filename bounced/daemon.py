@@ -16,7 +16,7 @@ from pathlib import Path
 
 import structlog
 
-from bounced import sockets, systemd
+from bounced import alarm, sockets, systemd
 from bounced.config import changed, load
 from bounced.consult import Consult
 from bounced.fault import OperatorFault, OwnFault
@@ -26,12 +26,14 @@ from bounced.keyfile import load_or_make
 from bounced.listen import QueryDoor, QuerySettings
 from bounced.log import setup
 from bounced.maildir import Maildir
+from bounced.outcome import Category
 from bounced.outcome.rows import RuleError
 from bounced.outcome.ruleset import RuleSet
-from bounced.policy import Policy
+from bounced.policy import Policy, Treatment
 from bounced.returnpath import KeyRing, ReturnPath
-from bounced.settings import Config
+from bounced.settings import CATEGORIES, Config
 from bounced.smtp.door import SmtpDoor, SmtpSettings
+from bounced.store import Store
 from bounced.store.sqlite import SqliteStore
 
 _FLUSH_SECONDS = 10.0
@@ -85,7 +87,7 @@ def _key_ring(config: Config) -> KeyRing:
 
 async def _build(config: Config, ring: KeyRing, stack: contextlib.AsyncExitStack) -> tuple[Intake, Consult]:
     """Build from the inside out, so that the stack takes down from the outside in: doors, chores, last counts, store."""
-    store = await SqliteStore.open(config.store.database, Policy(soft_limit=config.policy.soft_limit))
+    store = await SqliteStore.open(config.store.database, policy_of(config))
     stack.push_async_callback(store.close)
     return_path = _return_path(config, ring)
     intake = Intake(
@@ -99,7 +101,7 @@ async def _build(config: Config, ring: KeyRing, stack: contextlib.AsyncExitStack
     )
     stack.push_async_callback(_flush, intake)
     consult = Consult(domain=config.return_path.domains[0], return_path=return_path, store=store, clock=time.time)
-    for chore in (_flush_now_and_then(intake), _feed_watchdog(consult)):
+    for chore in (_flush_now_and_then(intake, store), _feed_watchdog(consult)):
         stack.push_async_callback(_cancel, asyncio.create_task(chore))
     return intake, consult
 
@@ -128,6 +130,26 @@ def _needs_restart(before: Config, after: Config) -> str:
     """Name the settings that changed and are read at the start only."""
     taken = ("return_path.scopes", "return_path.max_age", "return_path.key_file", "rules.directory")
     return " ".join(path for path in changed(before, after) if path not in taken)
+
+
+def policy_of(config: Config) -> Policy:
+    """Return the policy: when an address is blocked."""
+    chosen = config.policy
+    categories = {
+        Category(name): Treatment(
+            action=treated.action, threshold=treated.threshold or chosen.soft_limit, expiry=treated.expiry, growth=treated.growth
+        )
+        for name, treated in config.category.items()
+        if treated != CATEGORIES[name]
+    }
+    return Policy(
+        soft_limit=chosen.soft_limit,
+        silence=chosen.silence,
+        categories=categories,
+        pass_complaints=frozenset(chosen.pass_complaints),
+        outage_guard=chosen.outage_guard,
+        outage_least=chosen.outage_least,
+    )
 
 
 def rules_of(config: Config) -> RuleSet:
@@ -198,10 +220,19 @@ def _where(sock: socket.socket) -> str:
     return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else str(name)
 
 
-async def _flush_now_and_then(intake: Intake) -> None:
+async def _flush_now_and_then(intake: Intake, store: Store) -> None:
     while True:
         await asyncio.sleep(_FLUSH_SECONDS)
         await _flush(intake)
+        await _settle(store)
+
+
+async def _settle(store: Store) -> None:
+    """Let incidents feel that time passes."""
+    try:
+        alarm.tell(await store.settle(int(time.time())))
+    except OwnFault as fault:
+        structlog.get_logger("daemon").warning("daemon.incidents_waiting", why=str(fault))
 
 
 async def _flush(intake: Intake) -> None:

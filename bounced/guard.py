@@ -5,7 +5,8 @@ For: noticing, bounce by bounce, that one provider refuses as unknown whom it kn
 
 A flood alone says nothing: after a large campaign dead addresses come by the thousand. Two things together do. Most of what the provider
 sends back is that established addresses are dead; and there are many times more of these than its other bounces, which tell how much mail
-is going out to it, let expect. A provider's measure, its mean and its worst, is learned from itself for two weeks before the guard may open.
+is going out to it, let expect. A provider's measure, its mean and its worst, is learned from itself for two weeks before the guard may
+open.
 
 All that is remembered of a provider is a `Watch`: some twenty whole numbers. Times are Unix seconds, slots their number of ten minutes.
 """
@@ -87,11 +88,12 @@ class Closed:
 Turn = Opened | Holding | Closed
 
 
-def observe(watch: Watch | None, at: int, *, hard: bool, established: bool, least: int = LEAST) -> tuple[Watch, Turn | None]:
+def observe(watch: Watch | None, at: int, *, hard: bool, established: bool, least: int = 0) -> tuple[Watch, Turn | None]:
     """Take in one bounce or notice from a provider; return what is remembered now and, if it concerns the guard, what follows.
 
     `hard`: it would block its address at once. `established`: the address was known to live. A clock that goes back counts as standing
-    still. For a provider of which nothing is remembered `watch` is None. The guard opens for `least` dead in the window, or more.
+    still. For a provider of which nothing is remembered `watch` is None. The guard may wait for more
+    than LEAST dead.
     """
     before = watch or Watch(since=at // SLOT, slot=at // SLOT)
     rolled = _rolled(before, at // SLOT)

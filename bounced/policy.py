@@ -189,7 +189,7 @@ def step(record: AddressRecord, event: AnyEvent, policy: Policy) -> AddressRecor
         case Confirmed():
             return _confirmed(record, event, policy)
         case Reverted():
-            return _reverted(record, event.incident)
+            return _reverted(record, event.incident, policy)
         case _:
             assert_never(event)
 
@@ -229,12 +229,12 @@ def _block(standing: Standing, cause: Cause, category: str, at: int, treatment: 
     lapsed = _lapsed(standing, at)
     times = standing.times + 1 if lapsed else standing.times
     until = _until(at, treatment, times)
-    if standing.cause is None or lapsed:
+    # What only an incident blocked is blocked anew by what proves it without: then the incident can go.
+    if standing.cause is None or lapsed or (standing.incident is not None and incident is None):
         return replace(standing, cause=cause, category=category, since=at, until=until, times=times, rests_until=None, incident=incident)
     if _FIRMNESS[cause] > _FIRMNESS[standing.cause]:
-        return replace(standing, cause=cause, category=category, until=until, incident=None)
-    # What was proved again stands without the incident.
-    return replace(standing, incident=None) if cause is standing.cause else standing
+        return replace(standing, cause=cause, category=category, until=until)
+    return standing
 
 
 def _until(at: int, treatment: Treatment, times: int) -> int | None:
@@ -287,7 +287,7 @@ def _succeeded(record: AddressRecord, sent_at: int, scopes: Iterable[Scope]) -> 
             standing,
             struck=tuple(struck for struck in standing.struck if struck > sent_at),
             sent=tuple(sent for sent in standing.sent if sent > sent_at),
-            held=tuple(hold for hold in standing.held if hold.signed_at > sent_at),
+            held=tuple(hold for hold in standing.held if hold.signed_at > sent_at or hold.confirmed_at is not None),
         )
         ended = standing.until if standing.rests_until is None else standing.rests_until - TRIAL
         if standing.cause is not None and ended is not None and ended <= sent_at:
@@ -297,23 +297,33 @@ def _succeeded(record: AddressRecord, sent_at: int, scopes: Iterable[Scope]) -> 
 
 
 def _confirmed(record: AddressRecord, event: Confirmed, policy: Policy) -> AddressRecord:
-    """Let the held verdict count, where nothing else blocks the address meanwhile."""
+    """Let the held verdict count, where nothing else blocks the address."""
     standing = record.standing(EVERYWHERE)
-    mine = [hold for hold in standing.held if hold.incident == event.incident]
-    if not mine:
+    held = tuple(replace(hold, confirmed_at=event.at) if _open(hold, event.incident) else hold for hold in standing.held)
+    if held == standing.held:
         return record
-    standing = replace(standing, held=tuple(hold for hold in standing.held if hold.incident != event.incident))
-    if not standing.blocks(event.at):
-        treatment = policy.categories.get(Category(mine[0].category), _MANUAL)
-        standing = _block(standing, Cause.HARD, mine[0].category, event.at, treatment, incident=event.incident)
-    return _put(record, standing)
+    standing = replace(standing, held=held)
+    return _put(record, standing if standing.blocks(event.at) else _blocked_by_holds(standing, policy))
 
 
-def _reverted(record: AddressRecord, incident: str) -> AddressRecord:
+def _reverted(record: AddressRecord, incident: str, policy: Policy) -> AddressRecord:
     """Undo what the incident did, and nothing else."""
     standing = record.standing(EVERYWHERE)
     standing = replace(standing, held=tuple(hold for hold in standing.held if hold.incident != incident))
-    return _put(record, _cleared(standing) if standing.incident == incident else standing)
+    return _put(record, _blocked_by_holds(_cleared(standing), policy) if standing.incident == incident else standing)
+
+
+def _open(hold: Hold, incident: str) -> bool:
+    return hold.incident == incident and hold.confirmed_at is None
+
+
+def _blocked_by_holds(standing: Standing, policy: Policy) -> Standing:
+    """Block by the first confirmed verdict, if there is one."""
+    for hold in standing.held:
+        if hold.confirmed_at is not None:
+            treatment = policy.categories.get(Category(hold.category), _MANUAL)
+            return _block(standing, Cause.HARD, hold.category, hold.confirmed_at, treatment, incident=hold.incident)
+    return standing
 
 
 def _cleared(standing: Standing) -> Standing:

@@ -132,11 +132,15 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Hold:
-    """A verdict that an incident holds: the address would be blocked as `category` because of mail signed at `signed_at`."""
+    """A verdict that an incident holds: the address would be blocked as `category` because of mail signed at `signed_at`.
+
+    `confirmed_at` is when a person said that it is true.
+    """
 
     incident: str
     category: str
     signed_at: int
+    confirmed_at: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

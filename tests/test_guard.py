@@ -34,6 +34,14 @@ def test_opens_at_the_thirtieth() -> None:
     assert watch.opened_at == NOON
 
 
+def test_waits_for_as_many_as_it_is_told() -> None:
+    """Where the operator says a hundred, ninety-nine leave it shut."""
+    watch = LEARNED
+    for number in range(1, 101):
+        watch, turn = observe(watch, NOON, hard=True, established=True, least=100)
+        assert isinstance(turn, Opened) == (number == 100)
+
+
 def test_holds_what_is_hard_and_nothing_else() -> None:
     """While it is open, every hard verdict is held, of strangers too, and nothing that is not hard."""
     watch, _ = flood(LEARNED, 40)
@@ -152,6 +160,6 @@ def test_no_guard_opens_on_quiet_days(full_counts: bool) -> None:
 
 def test_quiet_days_notice_a_nervous_guard(monkeypatch: pytest.MonkeyPatch) -> None:
     """Control: a guard that only asks whether it is clearly more than usual opens on such days."""
-    for name, value in {"_LEAST": 10, "_MOST": 0, "_FACTOR": 0, "_DEVIATIONS": 2, "_OVER_PEAK": 0, "_OVER_WORST": 0}.items():
+    for name, value in {"LEAST": 10, "_MOST": 0, "_FACTOR": 0, "_DEVIATIONS": 2, "_OVER_PEAK": 0, "_OVER_WORST": 0}.items():
         monkeypatch.setattr(guard, name, value)
     assert openings(200, seed=2020, most=2_000)[1]

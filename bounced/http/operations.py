@@ -125,7 +125,7 @@ def _stands(standing: Standing) -> Stands:
         since=standing.since,
         until=standing.until,
         strikes=standing.strikes,
-        held=[hold.incident for hold in standing.held],
+        held=[hold.incident for hold in standing.held if hold.confirmed_at is None],
         released_at=standing.released_at,
     )
 

@@ -63,7 +63,13 @@ def of_addresses(letter: Letter, reader: str, addresses: list[str]) -> DeliveryR
     return of_sections(letter, reader, [(address, told.get(address.lower(), "")) for address in addresses[:MAX_RECIPIENTS]])
 
 
-def status(what: Action, address: str, text: str) -> RecipientStatus:
+def nameless(letter: Letter, reader: str) -> DeliveryReport:
+    """Make a report of one recipient that the letter does not name."""
+    told = status(action(letter), None, letter.note)
+    return DeliveryReport(reader=reader, standard=False, recipients=(told,), returned=letter.returned)
+
+
+def status(what: Action, address: str | None, text: str) -> RecipientStatus:
     """Make the status of one recipient from the text about it."""
     told = fields.clean(text)
     reply = fields.find_reply(told)

@@ -69,6 +69,9 @@ def read(letter: Letter) -> DeliveryReport | None:
         named = flufl_addresses(letter.message)
         if named:
             return compose.of_addresses(letter, FLUFL_READER, named)
+    # The return path may still tell whom it is about: then the reason is what is needed of the letter.
+    if sent_by_daemon(letter) and _says_so(letter) == (True, True):
+        return compose.nameless(letter, READER)
     return None
 
 
@@ -101,13 +104,18 @@ def looks_like_bounce(letter: Letter) -> bool:
     headers = letter.message.headers
     if any(name in headers for name in (b"list-id", b"list-post", b"list-unsubscribe")) or headers.get(b"precedence").lower() == "list":
         return False
-    subject = bool(_SUBJECT.search(letter.subject[:300]))
-    body = bool(_BODY.search(" ".join(letter.note[:8000].split())))
+    subject, body = _says_so(letter)
     if by_machine(letter):
         return subject or body
     if letter.subject[:3].lower() == "re:" or b"in-reply-to" in headers:
         return False
     return subject and body and fields.find_reply(fields.clean(letter.note)) is not None
+
+
+def _says_so(letter: Letter) -> tuple[bool, bool]:
+    """Whether the subject, and whether the text, speaks of a failed or late delivery."""
+    text = " ".join(letter.note[:8000].split())
+    return bool(_SUBJECT.search(letter.subject[:300])), bool(_BODY.search(text))
 
 
 def recipients(letter: Letter) -> list[str]:

@@ -159,7 +159,7 @@ def ruling_on(record: AddressRecord, incident: Incident) -> Confirmed | Reverted
     standing = record.standing(EVERYWHERE)
     holds = any(hold.incident == incident.id for hold in standing.held)
     at, by, reason = incident.ruled_at or 0, incident.by or "", incident.reason or ""
-    if incident.ruling is Ruling.CONFIRMED and holds:
+    if incident.ruling is Ruling.CONFIRMED and any(hold.incident == incident.id and hold.confirmed_at is None for hold in standing.held):
         return Confirmed(at=at, key=record.key, scope=EVERYWHERE, incident=incident.id, by=by, reason=reason)
     if incident.ruling is Ruling.REVERTED and (holds or standing.incident == incident.id):
         return Reverted(at=at, key=record.key, scope=EVERYWHERE, incident=incident.id, by=by, reason=reason)

@@ -122,3 +122,14 @@ def test_signs() -> None:
         assert looks_like_bounce(letter(scan(samples.BOUNCES[name])))
     for name in ("list-post", "person", "unsubscribe"):
         assert not looks_like_bounce(letter(scan(samples.NO_BOUNCES[name])))
+
+
+def test_daemon_that_names_nobody() -> None:
+    """A daemon's letter that says in subject and text that delivery failed is a report on a recipient without name, with its reason."""
+    text = b"Subject: Undeliverable mail\n\nThe message could not be delivered.\nReason: 552 5.2.2 mailbox full\n"
+    report = read(b"From: MAILER-DAEMON@z.example\n" + text)
+    assert isinstance(report, DeliveryReport)
+    assert [status.address for status in report.recipients] == [None]
+    assert report.recipients[0].reply is not None
+    assert report.recipients[0].reply.code == 552
+    assert isinstance(read(b"From: Carol <carol@z.example>\n" + text), Unrecognized)
