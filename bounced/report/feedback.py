@@ -11,6 +11,8 @@ from bounced.report.returned import TYPES as RETURNED_TYPES
 from bounced.report.returned import of_part, returned
 
 READER = "rfc5965"
+_FIELDS_LIMIT = 16 << 10
+_COMPANIONS = (b"\nuser-agent:", b"\nversion:", b"\nsource-ip:", b"\noriginal-mail-from:", b"\noriginal-rcpt-to:", b"\nreported-domain:")
 _SUBJECT_IP = re.compile(r"complaint about message from ([0-9A-Fa-f.:]{2,45})")
 _FAILED_POLICY = re.compile(
     r"(?:failed|did not meet) the (?:published|sending domain's)? ?dmarc policy|dmarc (?:failure|forensic) report", re.IGNORECASE
@@ -23,15 +25,33 @@ def read(message: Message) -> FeedbackReport | None:
     """Read a report with a message/feedback-report part, or one of the kinds that lack it."""
     part = message.first("message/feedback-report", "text/feedback-report", "application/feedback-report")
     if part is not None:
-        return _standard(message, part)
+        return _standard(message, part.decoded())
+    untyped = next(filter(None, map(_untyped, message.parts)), None)
+    if untyped is not None:
+        return _standard(message, untyped)
     if message.headers.mentions(b"feedback-report"):
         return _bare(message)
     return _hotmail(message) or _policy_letter(message)
 
 
-def _standard(message: Message, part: Part) -> FeedbackReport:
+def _untyped(part: Part) -> bytes | None:
+    """Return the fields that stand in a part of another type: the lines around Feedback-Type, where its usual companions are."""
+    if part.content_type in RETURNED_TYPES or part.content_type.startswith(("image/", "audio/", "video/", "text/html")):
+        return None
+    octets = b"\n" + part.decoded().replace(b"\r\n", b"\n")
+    lower = octets.lower()
+    at = lower.find(b"\nfeedback-type:")
+    if at < 0:
+        return None
+    start = max(lower.rfind(b"\n\n", 0, at + 1), at - _FIELDS_LIMIT, 0)
+    end = lower.find(b"\n\n", at, at + _FIELDS_LIMIT)
+    found = octets[start : end if end >= 0 else at + _FIELDS_LIMIT]
+    return found.strip(b"\n") if sum(name in found.lower() for name in _COMPANIONS) > 1 else None
+
+
+def _standard(message: Message, octets: bytes) -> FeedbackReport:
     told: dict[str, list[str]] = {}
-    for name, value in fields.pairs(to_text(part.decoded(), "").replace("\n\n", "\n"), every=True):
+    for name, value in fields.pairs(to_text(octets, "").replace("\n\n", "\n"), every=True):
         told.setdefault(name, []).append(value)
     named = told.get("original-rcpt-to", []) + told.get("removal-recipient", []) + told.get("x-original-to", [])
     came_back = _with_path(returned(message), told.get("original-mail-from"))

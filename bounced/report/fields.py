@@ -5,6 +5,7 @@ For: reading one value, in standard form or in the forms that are met. Never: de
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 
 from bounced.report import Action
 from bounced.status import Reply, StatusCode
@@ -12,16 +13,21 @@ from bounced.status import Reply, StatusCode
 DIAGNOSTIC_LIMIT = 4096
 """Characters of explanation that are kept for one recipient."""
 
+# Controls, what has no width, what turns the direction of a line, and surrogates: no text that is kept has any.
+_HIDDEN = r"\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff"
+_NO_WORD = rf"""\s<>"(),:;@\[\]\\{_HIDDEN}"""
 # Possessive, and only from where a word begins: linear on whatever text.
-_LOCAL = r"""(?<![^\s<>"(),:;@\[\]\\])(?:[^\s<>"(),:;@\[\]\\]{1,128}+|"(?:[^"\\\n]|\\.){1,64}+")"""
-_DOMAIN = r"""(?:[^\s<>"(),:;@\[\]\\!?'=/*|{}]{1,255}+|\[[0-9A-Fa-f.:IPv]{2,60}\])"""
+_LOCAL = rf"""(?<![^{_NO_WORD}])(?:[^{_NO_WORD}]{{1,128}}+|"(?:[^"\\{_HIDDEN}]|\\[^{_HIDDEN}]){{1,64}}+")"""
+_DOMAIN = rf"""(?:[^{_NO_WORD}!?'=/*|{{}}]{{1,255}}+|\[[0-9A-Fa-f.:IPv]{{2,60}}\])"""
 PLAIN = re.compile(r"[A-Za-z0-9._+=&/~-]{1,64}@[A-Za-z0-9.-]{1,254}[A-Za-z0-9]")
 """What nearly every address is."""
 _USUAL = re.compile(r"[ \t]*(?:[Rr][Ff][Cc]822[ \t]*;[ \t]*)?<?([A-Za-z0-9._+=&/~-]{1,64}@[A-Za-z0-9.-]{1,254}[A-Za-z0-9])>?[ \t]*")
 ADDRESS = re.compile(rf"{_LOCAL}@{_DOMAIN}")
 """An address anywhere in text; `found_addresses` trims what prose leaves on it."""
 
-_UNWANTED = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\u200b-\\u200f\\u202a-\\u202e\\u2060-\\u2069\\ufeff\\ud800-\\udfff]")
+_TRIES = 2000
+"""How many likenesses of an address are looked at in one text."""
+_UNWANTED = re.compile(f"[{_HIDDEN}]")
 _OCTAL = re.compile(r"(?:\\[0-3][0-7]{2}){1,400}")
 _UNICODE_ESCAPE = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
 _XTEXT = re.compile(r"\+([0-9A-F]{2})")
@@ -100,6 +106,8 @@ def address(value: str) -> str | None:
     if usual:
         return usual[1]
     text = without_type(value[:2048])
+    if not text.isprintable():
+        text = _UNWANTED.sub("", text)
     if "\\x{" in text:
         text = _UNICODE_ESCAPE.sub(_code_point, text)
     opened = text.rfind("<")
@@ -137,7 +145,7 @@ def found_addresses(text: str, limit: int = 50) -> list[str]:
     bare = text.strip("<> ")
     if PLAIN.fullmatch(bare):
         return [bare]
-    for match in ADDRESS.finditer(text):
+    for match in islice(ADDRESS.finditer(text), _TRIES):
         candidate = match[0].removeprefix("mailto:").lstrip(".'`*-").rstrip(_TRAILING)
         if "." in candidate.rpartition("@")[2] or candidate.endswith("]"):
             found[candidate] = None

@@ -156,12 +156,18 @@ def scan(content: bytes) -> Message:
 
 
 def inner_message(part: Part) -> Message:
-    """Scan the message that a part of type message/rfc822 holds; its levels count on from the part's."""
-    return _scan(part.buffer, part.start, part.end, part.level + 1, over_limit=False)
+    """Scan the message that a part of type message/rfc822 or its like holds, encoded or not."""
+    buffer, start, end = _inner(part)
+    return _scan(buffer, start, end, part.level + 1, over_limit=False)
 
 
 def inner_headers(part: Part) -> Headers:
-    """Return the header block of the message that a part of type message/rfc822 or its like holds, encoded or not."""
+    """Return the header block of that message alone."""
+    return _headers(*_inner(part))[0]
+
+
+def _inner(part: Part) -> tuple[bytes, int, int]:
+    """Return where the message in a part stands, decoded if it must be, without blank lines ahead."""
     buffer, start, end = part.buffer, part.start, part.end
     encoding = part.headers.raw(b"content-transfer-encoding")
     if encoding and encoding[0].strip().lower() in (b"base64", b"quoted-printable"):
@@ -169,7 +175,7 @@ def inner_headers(part: Part) -> Headers:
         start, end = 0, len(buffer)
     while start < end and buffer[start] == _LF:
         start += 1
-    return _headers(buffer, start, end)[0]
+    return buffer, start, end
 
 
 def _scan(buffer: bytes, start: int, end: int, level: int, over_limit: bool) -> Message:

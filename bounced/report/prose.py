@@ -237,13 +237,17 @@ _NOT_RECIPIENT = re.compile(
 )
 
 
+_NAMING_LIMIT = 48 << 10
+"""Characters of a letter in which recipients are looked for: the patterns try every word of many languages."""
+
+
 def candidates(text: str, limit: int = 200) -> list[str]:
     """Return the addresses that a letter names as its failed recipients, the surest kind of naming that it has."""
     if "@" not in text:
         return []
     for pattern in (_LISTED, _COMMAND, _DOTTED, _CALLED):
         found: dict[str, None] = {}
-        for match in pattern.finditer(text):
+        for match in pattern.finditer(text, 0, _NAMING_LIMIT):
             before = text[max(text.rfind("\n", 0, match.start(1)), match.start(1) - 100) : match.start(1)]
             address = fields.address(match[1])
             if address and "." in address.rpartition("@")[2] and not _NOT_RECIPIENT.search(before):

@@ -35,8 +35,8 @@ def test_kinds(name: str, automation: Automation) -> None:
     ],
 )
 def test_vacations_by_their_subject(subject: str) -> None:
-    """An absence told in the subject is an automatic answer in every language we know, without Auto-Submitted."""
-    report = read(f"From: ann@there.example\nSubject: {subject}\n\nI am away.\n".encode())
+    """An absence told in the subject and a null path are an automatic answer in every language we know, without Auto-Submitted."""
+    report = read(f"Return-Path: <>\nFrom: ann@there.example\nSubject: {subject}\n\nI am away.\n".encode())
     assert report == AutomaticReply(reader="rfc3834", automation=Automation.REPLY)
 
 

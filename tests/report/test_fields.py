@@ -101,3 +101,11 @@ def test_addresses_in_prose() -> None:
     ]
     assert fields.found_addresses("a@x.example " * 3 + "b@y.example", limit=1) == ["a@x.example"]
     assert fields.found_addresses("none") == []
+
+
+def test_addresses_hide_nothing() -> None:
+    """No address holds a control, a direction mark or a surrogate: a field's value is read without them, in prose they end it."""
+    for hidden in "\x00\x1b\x7f\x9b\u200b\u202e\ufeff\udc80":
+        assert fields.address(f"rfc822; us{hidden}er@exam{hidden}ple.org") == "user@example.org"
+        assert fields.address(f'rfc822; "a{hidden}b"@example.org') == '"ab"@example.org'
+        assert fields.found_addresses(f"to a{hidden}user@example.org{hidden}x, x@y{hidden}z") == ["user@example.org"]
