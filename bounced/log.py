@@ -127,6 +127,8 @@ def setup(settings: LogSettings, stream: IO[str], ring: KeyRing | None = None) -
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(handlers=[_Library()], level=logging.WARNING, force=True)
+    # It logs a traceback for each odd mail on which one of its detectors fails; last_resort expects that.
+    logging.getLogger("flufl.bounce").setLevel(logging.CRITICAL)
     logging.captureWarnings(capture=True)
     return sink
 
