@@ -144,7 +144,7 @@ def _weight(event: AnyEvent) -> int:
 
 def established(record: AddressRecord, at: int) -> bool:
     """Tell whether an address is known to live: mail arrived not long ago, or it is long known and clear."""
-    if record.block(EVERYWHERE, at) is not None or record.known_since is None:
+    if record.known_since is None or record.block(EVERYWHERE, at) is not None:
         return False
     if record.delivered_at is not None:
         return record.delivered_at >= at - RECENT
@@ -166,13 +166,14 @@ def step(record: AddressRecord, event: AnyEvent, policy: Policy) -> AddressRecor
     """Return `record` after `event`. `event` must add something to what its token told before (see `adds`)."""
     if record.known_since is None:
         record = replace(record, known_since=event.at)
-    if isinstance(event, Bounced | Complained | Noticed):
-        record = _answered(record, event.signed_at)
-    record = _ripened(record, event.at, policy)
+    if record.standings:
+        if isinstance(event, Bounced | Complained | Noticed):
+            record = _answered(record, event.signed_at)
+        record = _ripened(record, event.at, policy)
     match event:
         case Noticed():
             return record
-        case Bounced() | Complained() if _released_since(record, event):
+        case Bounced() | Complained() if record.standings and _released_since(record, event):
             return record
         case Bounced():
             return _bounced(record, event, policy)

@@ -1,0 +1,250 @@
+"""What lies beyond one address, asked of every store: outages are held, ruled on as a whole and exactly; incidents open once and close."""
+
+from dataclasses import replace
+
+import pytest
+
+from bounced.address import AddressKey
+from bounced.incident import QUIET, Kind, Ruling
+from bounced.outcome import Disposition
+from bounced.policy import Policy, fold
+from bounced.record import AnyEvent, Bounced, Cause, Confirmed, Reverted
+from bounced.scope import EVERYWHERE
+from bounced.store import NoSuchIncident, Sighting, Store, StoreFault, Tally
+from bounced.store.sqlite import SqliteStore
+from tests.store.events import ANNA, BERT, NEWS, NOON, blocked, bounced, complained, delivered, noticed
+
+DAY = 86_400
+HOUR = 3_600
+
+
+def user(number: int) -> AddressKey:
+    """Return an address."""
+    return AddressKey(f"user{number}@gmail.com")
+
+
+def dead(mail: int, key: AddressKey, at: int = NOON, provider: str = "google") -> Bounced:
+    """Return a hard bounce."""
+    return replace(
+        bounced(mail, Disposition.HARD, key, at), provider=provider, outcome=replace(bounced(mail, Disposition.HARD).outcome, blocker=None)
+    )
+
+
+async def known(store: Store, numbers: range) -> None:
+    """Let the guard know the provider for long, and the addresses as living."""
+    await store.record(replace(noticed(1_000_000, AddressKey("old@gmail.com"), NOON - 15 * DAY), provider="google"))
+    for number in numbers:
+        await store.record(delivered(user(number), NOON - DAY))
+
+
+async def outage(store: Store, numbers: range, at: int = NOON) -> str:
+    """Let an outage come over known addresses, two a second; return its incident."""
+    await known(store, numbers)
+    for number in numbers:
+        await store.record(dead(number, user(number), at + number // 2))
+    (incident,) = [one for one in store.incidents() if one.kind is Kind.OUTAGE]
+    return incident.id
+
+
+def clear(store: Store, numbers: range, at: int = NOON + 9 * DAY) -> list[int]:
+    """Return the numbers of the addresses that are not blocked."""
+    return [number for number in numbers if store.look_up(user(number)).block(NEWS, at) is None]
+
+
+async def test_an_outage_is_held_from_its_beginning(store: Store) -> None:
+    """When the guard opens it holds what comes, and what had blocked since the outage began; it is told once, and counted."""
+    await known(store, range(60))
+    answers = [await store.record(dead(number, user(number), NOON + number)) for number in range(60)]
+    turned = [answer.turned for answer in answers if answer.turned]
+    assert [[(one.kind, one.subject, one.closed_at) for one in some] for some in turned] == [[(Kind.OUTAGE, "google", None)]]
+    (incident,) = store.incidents()
+    first = next(place for place, answer in enumerate(answers) if answer.held)
+    assert 30 <= first + 1 <= 40
+    assert all(answer.after.block(NEWS, NOON) for answer in answers[:first])
+    assert {answer.held for answer in answers[first:]} == {incident.id}
+    assert clear(store, range(60)) == list(range(60))
+    assert (incident.count, incident.domains, incident.sample) == (
+        60,
+        ("gmail.com",),
+        dead(0, ANNA).outcome.diagnostic,
+    )
+    assert list(store.held_by(incident.id)) == sorted(user(number) for number in range(60))
+    assert list(store.held_by(incident.id, user(1), 2)) == [user(20), user(21)]
+
+
+async def test_a_record_stays_the_fold_of_its_history(store: Store) -> None:
+    """Held, confirmed and reverted, each record is what its history adds up to, and the history tells who said so and why."""
+    incident = await outage(store, range(50))
+
+    def folded() -> bool:
+        return all(store.look_up(user(number)) == fold(user(number), store.history(user(number)), Policy()) for number in range(50))
+
+    assert folded()
+    assert all(isinstance(event, Bounced) and event.held == incident for event in (store.history(user(number))[-1] for number in range(50)))
+    assert await store.rule(incident, Ruling.CONFIRMED, at=NOON + HOUR, by="olga", reason="they are gone") == 50
+    assert folded()
+    assert clear(store, range(50)) == []
+    assert await store.rule(incident, Ruling.REVERTED, at=NOON + 2 * HOUR, by="olga", reason="they are not") == 50
+    assert folded()
+    assert clear(store, range(50)) == list(range(50))
+    said = [(type(event), event.reason, event.by) for event in store.history(user(7)) if isinstance(event, Confirmed | Reverted)]
+    assert said == [(Confirmed, "they are gone", "olga"), (Reverted, "they are not", "olga")]
+    (ruled,) = store.incidents()
+    assert (ruled.ruling, ruled.ruled_at, ruled.by, ruled.reason) == (Ruling.REVERTED, NOON + 2 * HOUR, "olga", "they are not")
+
+
+async def test_a_revert_touches_no_genuine_block(store: Store) -> None:
+    """What blocked before the outage, beside it and after it stays blocked, as it was."""
+    await known(store, range(0))
+    before, beside, after, person, angry = (user(1_000 + number) for number in range(5))
+    for mail, key, at in ((5_000, before, NOON - 5 * HOUR), (5_001, angry, NOON - 4 * HOUR)):
+        await store.record(dead(mail, key, at) if key is before else complained(mail, key, at))
+    incident = await outage(store, range(50))
+    await store.record(dead(5_002, beside, NOON + 60, "example.com"))
+    await store.record(dead(5_003, angry, NOON + 61))
+    await store.record(dead(5_004, person, NOON + 62))
+    await store.record(blocked(person, EVERYWHERE, NOON + 63))
+    assert [one.closed_at for one in await store.settle(NOON + 3 * HOUR)] == [NOON + 3 * HOUR]
+    await store.record(dead(5_005, after, NOON + 4 * HOUR))
+    await store.record(dead(5_006, user(3), NOON + 4 * HOUR))
+    keys = (before, beside, after, person, angry, user(3))
+
+    def blocks() -> list[tuple[object, ...]]:
+        found = (store.look_up(key).block(NEWS, NOON + DAY) for key in keys)
+        return [(one.scope, one.cause, one.category, one.since) for one in found if one]
+
+    was = blocks()
+    assert len(was) == len(keys)
+    assert await store.rule(incident, Ruling.REVERTED, at=NOON + 5 * HOUR, by="olga", reason="") == 52
+    assert blocks() == was
+    assert clear(store, range(50)) == [number for number in range(50) if number != 3]
+
+
+async def test_a_ruling_said_again_changes_nothing(store: Store) -> None:
+    """A second confirmation or revert reaches nobody, and an address that proved alive meanwhile is not blocked by a late one."""
+    incident = await outage(store, range(50))
+    await store.record(delivered(user(7), NOON + HOUR))
+    assert await store.rule(incident, Ruling.CONFIRMED, at=NOON + 2 * HOUR, by="olga", reason="") == 49
+    assert await store.rule(incident, Ruling.CONFIRMED, at=NOON + 3 * HOUR, by="olga", reason="") == 0
+    assert clear(store, range(50)) == [7]
+    assert await store.rule(incident, Ruling.REVERTED, at=NOON + 4 * HOUR, by="olga", reason="") == 49
+    assert await store.rule(incident, Ruling.REVERTED, at=NOON + 5 * HOUR, by="olga", reason="") == 0
+
+
+async def test_who_confirms_closes_the_guard(store: Store) -> None:
+    """After an open outage was confirmed, its provider's hard bounces block again."""
+    incident = await outage(store, range(50))
+    await store.rule(incident, Ruling.CONFIRMED, at=NOON + 60, by="olga", reason="a purge")
+    assert store.incidents()[0].closed_at == NOON + 60
+    answer = await store.record(dead(6_000, user(2_000), NOON + 61))
+    assert (answer.held, answer.after.block(NEWS, NOON + 61) is not None) == (None, True)
+
+
+async def test_no_such_incident(store: Store) -> None:
+    """Ruling on what is not there raises, and changes nothing."""
+    with pytest.raises(NoSuchIncident):
+        await store.rule("outage-20260101-aaaaa", Ruling.REVERTED, at=NOON, by="olga", reason="")
+    assert store.incidents() == []
+    assert store.held_by("outage-20260101-aaaaa") == []
+
+
+async def test_unknown_addresses_open_no_guard(store: Store) -> None:
+    """Control: the same flood of addresses of which nothing is known blocks them all."""
+    await known(store, range(0))
+    for number in range(200):
+        await store.record(dead(number, user(number)))
+    assert store.incidents() == []
+    assert clear(store, range(200)) == []
+
+
+async def test_an_outage_closes_by_the_next_bounce(store: Store) -> None:
+    """Where nobody lets the time pass, the first bounce after a calm hour tells that it is over, and counts."""
+    await outage(store, range(50))
+    answer = await store.record(dead(7_000, user(3_000), NOON + 3 * HOUR))
+    assert [(one.kind, one.closed_at) for one in answer.turned] == [(Kind.OUTAGE, NOON + 3 * HOUR)]
+    assert answer.after.block(NEWS, NOON + 3 * HOUR) is not None
+    assert await store.settle(NOON + 4 * HOUR) == ()
+
+
+async def test_a_person_may_hold_by_hand(store: Store) -> None:
+    """Hard verdicts of one provider from some time on become an incident afterwards, no others, and it is ruled like any other."""
+    await store.record(dead(1, user(1), NOON - 3 * HOUR))
+    for number in range(2, 6):
+        await store.record(dead(number, user(number), NOON + number))
+    await store.record(dead(9, user(9), NOON, "example.com"))
+    await store.record(bounced(10, Disposition.SOFT, user(4), NOON + 9))
+    incident = await store.hold("google", NOON, at=NOON + HOUR, by="olga", reason="a bad hour")
+    assert (incident.kind, incident.subject, incident.count, incident.closed_at) == (Kind.OUTAGE, "google", 4, NOON + HOUR)
+    assert clear(store, range(1, 10)) == [2, 3, 4, 5, 6, 7, 8]
+    assert store.look_up(user(4)).standing(EVERYWHERE).strikes == 1
+    assert await store.rule(incident.id, Ruling.CONFIRMED, at=NOON + DAY, by="olga", reason="") == 4
+    assert clear(store, range(1, 10)) == [6, 7, 8]
+
+
+async def test_refusals_are_one_incident_until_mail_is_accepted(store: Store) -> None:
+    """A list that refuses us is told once, counted, and closed when a domain that it kept us from takes mail; then it opens anew."""
+    answers = [await store.record(bounced(mail, Disposition.BLOCKED, at=NOON + mail)) for mail in range(20)]
+    assert [len(answer.turned) for answer in answers] == [1] + [0] * 19
+    (incident,) = store.incidents()
+    assert (incident.kind, incident.count, incident.ours, incident.domains) == (Kind.REFUSED, 20, "192.0.2.1", ("example.org",))
+    assert (await store.record(delivered(user(1), NOON + 50))).turned == ()
+    closed = (await store.record(delivered(BERT, NOON + 60))).turned
+    assert [(one.id, one.closed_at) for one in closed] == [(incident.id, NOON + 60)]
+    assert len((await store.record(bounced(99, Disposition.BLOCKED, at=NOON + 70))).turned) == 1
+    assert [one.closed_at for one in store.incidents()] == [None, NOON + 60]
+    assert [one.closed_at for one in await store.settle(NOON + 70 + QUIET)] == [NOON + 70 + QUIET]
+
+
+async def test_backscatter_is_one_incident(store: Store) -> None:
+    """A flood of bounces without token is told once a flood, not on a usual day, and closes after a quiet day."""
+    await store.count({Tally("2025-06-10", "foreign", ""): 40, Tally("2025-06-15", "foreign", "192.0.2.0/24"): 900})
+    assert await store.settle(NOON) == ()
+    await store.count({Tally("2025-06-15", "forged", "198.51.100.0/24"): 49_000, Tally("2025-06-15", "replayed", ""): 7})
+    (opened,) = await store.settle(NOON + 60)
+    assert (opened.kind, opened.count) == (Kind.BACKSCATTER, 49_900)
+    assert await store.settle(NOON + 120) == ()
+    await store.count({Tally("2025-06-16", "unknown-key", ""): 20_000})
+    assert await store.settle(NOON + DAY) == ()
+    assert [one.count for one in store.incidents()] == [69_900]
+    (closed,) = await store.settle(NOON + 2 * DAY)
+    assert (closed.id, closed.closed_at) == (opened.id, NOON + 2 * DAY)
+
+
+async def test_sightings_are_one_incident(store: Store) -> None:
+    """What no event of an address tells is counted to one incident too, told once."""
+    sighting = Sighting(Kind.COMPROMISED, "mail.example.net", NOON, sample="Received: \udc80\0", domain="example.net")
+    assert [one.kind for one in await store.witness(sighting)] == [Kind.COMPROMISED]
+    assert await store.witness(replace(sighting, at=NOON + 5)) == ()
+    (incident,) = store.incidents()
+    assert (incident.count, incident.last_at, incident.sample) == (2, NOON + 5, sighting.sample)
+    assert len(await store.witness(replace(sighting, subject="other \udc80"))) == 1
+    assert await store.witness(replace(sighting, subject="other \udc80")) == ()
+
+
+async def test_a_closed_store_says_so_here_too(store: Store) -> None:
+    """After closing, what concerns incidents raises StoreFault."""
+    await store.close()
+    for read in (store.incidents, lambda: store.held_by("x")):
+        with pytest.raises(StoreFault):
+            read()
+    for write in (
+        store.settle(NOON),
+        store.hold("google", NOON, at=NOON, by="olga", reason=""),
+        store.witness(Sighting(Kind.COMPROMISED, "x", NOON)),
+        store.rule("x", Ruling.REVERTED, at=NOON, by="", reason=""),
+    ):
+        with pytest.raises(StoreFault):
+            await write
+
+
+async def test_a_large_revert_is_whole(sqlite_store: SqliteStore, full_counts: bool) -> None:
+    """An outage of 20,000 addresses (reduced: 1,500) is reverted to the last one, in parts, and nobody else is reached."""
+    many = range(20_000 if full_counts else 1_500)
+    incident = await outage(sqlite_store, many)
+    event: AnyEvent = dead(900_000, ANNA, NOON + DAY, "example.com")
+    await sqlite_store.record(event)
+    assert await sqlite_store.rule(incident, Ruling.REVERTED, at=NOON + 2 * DAY, by="olga", reason="") == len(many)
+    assert clear(sqlite_store, many) == list(many)
+    block = sqlite_store.look_up(ANNA).block(NEWS, NOON + 3 * DAY)
+    assert block is not None
+    assert block.cause is Cause.HARD
