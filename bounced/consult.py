@@ -77,13 +77,12 @@ class Consult:
             signed = self._return_path.sign(recipient, question.scope, now)
             if signed.opaque_id is not None and self._store.recipient_of(signed.opaque_id) is None:
                 await self._store.intern(signed.opaque_id, recipient)
-            if awaits_success(self._store.look_up(recipient), question.scope, now):
-                self._remember(Sent(at=now, key=recipient, scope=question.scope, token=signed.local_part.split("+")[1]))
         except AddressError as error:
             return Trouble(str(error))
         except StoreFault as fault:
             self._log.error("query.failed", why=str(fault))
             return Trouble("the return path cannot be signed now")
+        self._remember(Sent(at=now, key=recipient, scope=question.scope, token=signed.local_part.split("+")[1]))
         return SignedPath(f"{signed.local_part}@{self._domain}")
 
     async def drain(self) -> None:
@@ -133,11 +132,16 @@ class Consult:
         return int(self._clock())
 
     def _remember(self, event: Sent) -> None:
-        """Write down in a task of ours that a mail is on its way, one at a time of an address: nobody waits for it.
+        """Write down, where a success matters, that a mail is on its way, in a task of ours, one at a time of an address.
 
-        If it is lost, the address is forgiven later.
+        Nobody waits for it, and if it is lost, the address is forgiven later.
         """
-        if event.key not in self._remembering:
+        try:
+            awaited = awaits_success(self._store.look_up(event.key), event.scope, event.at)
+        except StoreFault as fault:
+            self._log.error("query.failed", why=str(fault))
+            return
+        if awaited and event.key not in self._remembering:
             task = asyncio.create_task(self._write_down(event), name="remember a signing")
             self._remembering[event.key] = task
             task.add_done_callback(lambda _: self._remembering.pop(event.key))

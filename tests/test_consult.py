@@ -1,5 +1,7 @@
 """One question from the socket to the answer."""
 
+import asyncio
+
 import pytest
 
 from bounced.address import AddressKey, address_key
@@ -7,10 +9,10 @@ from bounced.consult import Consult
 from bounced.outcome import Category, Disposition, Outcome
 from bounced.policy import Policy
 from bounced.query import Aside, Check, Clear, Garbled, Sign, SignedPath, Suppressed, Trouble
-from bounced.record import AddressRecord, Bounced, Cause
+from bounced.record import AddressRecord, AnyEvent, Bounced, Cause, Sent
 from bounced.returnpath import Claims, KeyRing, ReturnPath
 from bounced.scope import DEFAULT_SCOPE, EVERYWHERE, Scope
-from bounced.store import StoreFault
+from bounced.store import Recorded, StoreFault
 from bounced.store.memory import MemoryStore
 
 NOW = 1_790_000_000
@@ -148,3 +150,63 @@ async def test_what_is_no_address_cannot_be_blocked(text: str) -> None:
     """Words about something that is no mailbox raise AddressError and change nothing."""
     with pytest.raises(ValueError):
         await consult().block(text, EVERYWHERE, by="root", reason="")
+
+
+def soft_bounce(token: str, signed_at: int) -> Bounced:
+    """Make a soft bounce of Joe's mail signed at a time."""
+    outcome = Outcome(disposition=Disposition.SOFT, category=Category.MAILBOX_FULL, rule="r")
+    return Bounced(
+        at=NOW - 5, key=address_key("joe@example.org"), scope=NEWS, token=token * 23, signed_at=signed_at, outcome=outcome, reader="r"
+    )
+
+
+async def test_a_signing_for_an_address_with_strikes_is_remembered() -> None:
+    """A path signed for an address with strikes is written down with its token; one for a clear address, or a mere question, is not."""
+    store = MemoryStore(Policy())
+    asked = consult(store)
+    await store.record(soft_bounce("a", NOW - 90))
+
+    answer = await asked.sign(Sign("Joe@example.org", NEWS))
+    await asked.sign(Sign("ann@example.org", NEWS))
+    asked.check(Check("joe@example.org", NEWS))
+    await asked.drain()
+    await asked.drain()
+
+    assert isinstance(answer, SignedPath)
+    events = store.history(address_key("joe@example.org"))
+    assert [type(event) for event in events] == [Bounced, Sent]
+    assert isinstance(events[1], Sent)
+    assert (events[1].at, events[1].scope, events[1].token) == (NOW, NEWS, answer.return_path[2:25])
+    assert store.history(address_key("ann@example.org")) == ()
+
+
+async def test_many_signings_at_once_are_one_word() -> None:
+    """While one signing is being written down for an address, others of it are not, and each is answered."""
+    store = MemoryStore(Policy())
+    asked = consult(store)
+    await store.record(soft_bounce("a", NOW - 90))
+
+    answers = await asyncio.gather(*(asked.sign(Sign("joe@example.org", scope)) for scope in (NEWS, DEFAULT_SCOPE) for _ in range(5)))
+    await asked.drain()
+
+    assert all(isinstance(answer, SignedPath) for answer in answers)
+    assert len(store.history(address_key("joe@example.org"))) == 2
+
+
+async def test_a_lost_word_costs_nobody_an_answer() -> None:
+    """Where the store cannot tell or write that a mail is on its way, the path is signed all the same."""
+
+    class FullStore(MemoryStore):
+        async def record(self, event: AnyEvent) -> Recorded:
+            if isinstance(event, Sent):
+                raise StoreFault("the disk is full")
+            return await super().record(event)
+
+    full = FullStore(Policy())
+    await full.record(soft_bounce("a", NOW - 90))
+    asked = consult(full)
+
+    assert isinstance(await asked.sign(Sign("joe@example.org", NEWS)), SignedPath)
+    await asked.drain()
+    assert isinstance(await consult(BrokenStore(Policy())).sign(Sign("joe@example.org", NEWS)), SignedPath)
+    assert len(full.history(address_key("joe@example.org"))) == 1
