@@ -140,6 +140,7 @@ def _lines(recipient: Recipient) -> Iterator[str]:
     outcome = recipient.outcome
     cause = causes()[outcome.category]
     yield f"{_shown(recipient.address or 'a recipient without a name')}: {outcome.disposition}, {outcome.category}"
+    yield from _mailed_as(recipient)
     yield f"  meaning   {cause.meaning}"
     yield f"  because   {_because(outcome, recipient.hits)}"
     if outcome.diagnostic:
@@ -151,6 +152,12 @@ def _lines(recipient: Recipient) -> Iterator[str]:
         yield f"  told by   {_shown(recipient.status.remote_mta)}"
     yield f"  to do     {cause.advice}"
     yield from _others(recipient)
+
+
+def _mailed_as(recipient: Recipient) -> Iterator[str]:
+    original = recipient.status and recipient.status.original_recipient
+    if original and recipient.address and original.lower() != recipient.address.lower():
+        yield f"  mailed as {_shown(original)}"
 
 
 def _because(outcome: Outcome, hits: tuple[Hit, ...]) -> str:

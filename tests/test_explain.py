@@ -1,6 +1,7 @@
 """A mail explained to a program and to a person."""
 
 import json
+from dataclasses import replace
 
 from bounced.explain import as_json, as_text, explain, explain_report
 from bounced.outcome.ruleset import RuleSet
@@ -73,6 +74,14 @@ def test_json_of_a_complaint() -> None:
     assert as_json(explanation, "x")["recipients"] == [
         {"address": "joe@example.net", "disposition": "none", "status": None, "category": "complaint"}
     ]
+
+
+def test_text_tells_under_which_name_it_was_mailed() -> None:
+    """An original recipient that is another than the mailbox that failed is told, and the same one is not told twice."""
+    alias = replace(failed("user unknown"), original_recipient="All@example.net")
+    assert "mailed as All@example.net" in as_text(explain_report(report(alias), RULES))
+    same = replace(failed("user unknown"), original_recipient="JOE@example.net")
+    assert "mailed as" not in as_text(explain_report(report(same), RULES))
 
 
 def test_text_tells_rule_words_and_what_was_not_heard() -> None:

@@ -38,8 +38,13 @@ class RecipientStatus:
 
     @property
     def address(self) -> str | None:
-        """The recipient as we knew it if the report still tells it, else as the reporting MTA knew it."""
-        return self.original_recipient or self.final_recipient
+        """The mailbox that failed: the final recipient; the original one where the final is a name inside the reporting system only.
+
+        What we mailed may be an alias of many: then each of them has a fate of its own under a name of its own.
+        """
+        final, original = self.final_recipient, self.original_recipient
+        domain = (final or "").rpartition("@")[2]
+        return final if original is None or "." in domain or domain.startswith("[") else original
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -138,10 +138,6 @@ def _says_too_little(status: RecipientStatus) -> bool:
 
 def _status(group: Fields) -> RecipientStatus:
     final = fields.address(group.get("final-recipient", ""))
-    original = fields.address(group.get("original-recipient", ""))
-    if original is not None and "+" in original and final is not None:
-        decoded = fields.without_xtext(original)
-        original = decoded if decoded.lower() == final.lower() else original
     code = StatusCode.parse(group.get("status", ""))
     diagnostic = fields.unescaped(
         fields.printable(fields.without_type(group.get("diagnostic-code", "")[:_FIELD_LIMIT]), fields.DIAGNOSTIC_LIMIT)
@@ -150,7 +146,7 @@ def _status(group: Fields) -> RecipientStatus:
     return RecipientStatus(
         action=_action(group, code),
         final_recipient=final,
-        original_recipient=original,
+        original_recipient=fields.original(group.get("original-recipient", ""), final),
         status=code,
         reply=fields.find_reply(diagnostic) if diagnostic else None,
         diagnostic=diagnostic,

@@ -31,12 +31,16 @@ _UNWANTED = re.compile(f"[{_HIDDEN}]")
 _OCTAL = re.compile(r"(?:\\[0-3][0-7]{2}){1,400}")
 _UNICODE_ESCAPE = re.compile(r"\\x\{([0-9A-Fa-f]{1,6})\}")
 _XTEXT = re.compile(r"\+([0-9A-F]{2})")
+# "+" and "=" are all of an address that xtext must write otherwise; a tag of its own ("joe+20@") is no such pair.
+_ALL_XTEXT = re.compile(r"(?:[^+@]|\+(?:2B|3D)(?!@))+@[^+]*")
 _TYPE = re.compile(r"[ \t]*([A-Za-z][A-Za-z0-9-]{0,30})[ \t]*;[ \t]*")
 _REPLY = re.compile(
     r"(?<![\w.@/+=,])([45][0-57]\d)"
-    r"(?:[ -]{1,3}(?=[^\s\d]|\d\D?\.|\d{3}[ -]|\d{1,2}[a-zA-Z])|[ ]?\(?#(?=[45]\.)|[:,;][ ]?(?=\D)|$)"
+    r"(?:[ -]{1,3}(?=[^\s\d]|\d\D?\.|\d{3}[ -]|\d{1,2}[a-zA-Z]|\d{1,2}[ ][A-Z])|[ ]?\(?#(?=[45]\.)|[:,;][ ]?(?=\D)|$)"
     r"(?:[45]\d\d[ -])?(?:\(?#?([245]\.\d{1,3}\.\d{1,3})(?![\d.]*\d)[\]): -]{0,3})?"
 )
+# Yahoo numbers its sentences ("552 1 Requested mail action aborted"); elsewhere such a pair may be a count or a date.
+_NUMBERED = re.compile(r"\d{1,2} [A-Z]")
 # What stands before a code that is a reply; before others it may be a port, a line, a count.
 _BEFORE_REPLY = (
     ":",
@@ -58,6 +62,7 @@ _BEFORE_REPLY = (
     "status",
     "-",
 )
+_BEFORE_NUMBER = ("port", "line", "for", "last", "after", "than", "about", "to")
 _CONTINUED = re.compile(r" (?:[245]\d\d[- ])(?:[245]\.\d{1,3}\.\d{1,3}[- ]{1,2})?")
 _COMMENT = re.compile(r"\([^()]{0,300}\)")
 _TRAILING = ".,;:!?'`*_-"
@@ -132,9 +137,16 @@ def _code_point(found: re.Match[str]) -> str:
     return chr(number) if 0x20 < number < 0xD800 or 0xE000 <= number <= 0x10FFFF else ""
 
 
-def without_xtext(value: str) -> str:
-    """Return the value with `+XX` decoded (RFC 3461 section 4); the caller must know that it is xtext: `+3D` may stand in an address."""
-    return _XTEXT.sub(lambda found: chr(int(found[1], 16)), value)
+def original(value: str, final: str | None) -> str | None:
+    """Read an Original-Recipient field (RFC 3464 section 2.3.1). Exim and others copy ORCPT into it as it came.
+
+    That was xtext (RFC 3461 section 4). It is taken for xtext where it then says what the final recipient says, or where every "+" begins a pair that xtext needs.
+    """
+    written = address(value)
+    if written is None or "+" not in written:
+        return written
+    decoded = _XTEXT.sub(lambda found: chr(int(found[1], 16)), written)
+    return decoded if decoded.lower() == (final or "").lower() or _ALL_XTEXT.fullmatch(written) else written
 
 
 def found_addresses(text: str, limit: int = 50) -> list[str]:
@@ -166,7 +178,8 @@ def _deciding(text: str) -> re.Match[str] | None:
         before = text[max(0, found.start() - 12) : found.start()].rstrip().lower()
         if before.endswith(_BEFORE_REPLY):
             return found
-        if weak is None and not before.endswith(("port", "line", "for", "last", "after", "than", "about", "to")):
+        counted = _NUMBERED.match(text, found.end()) or before.endswith(_BEFORE_NUMBER)
+        if weak is None and not counted:
             weak = found
     return weak
 

@@ -2,7 +2,7 @@
 
 import base64
 
-from bounced.report import Action, DeliveryReport, RecipientStatus
+from bounced.report import Action, DeliveryReport, RecipientStatus, fields
 from bounced.report.reader import read
 from bounced.status import Reply, StatusCode
 from tests.report.samples import STANDARD
@@ -32,7 +32,7 @@ def test_all_fields() -> None:
     assert (status.final_recipient, status.original_recipient, status.address) == (
         "gone@there.example",
         "alias@there.example",
-        "alias@there.example",
+        "gone@there.example",
     )
     assert status.reply == Reply(550, StatusCode(5, 1, 1), "<gone@there.example>: Recipient address rejected: User unknown")
     assert (status.status, status.remote_mta) == (StatusCode(5, 1, 1), "mx.there.example")
@@ -80,16 +80,44 @@ def test_global_report() -> None:
     assert report.recipients[0].final_recipient == report.recipients[0].original_recipient == "用户@there.example"
 
 
-def test_xtext_only_where_the_final_recipient_confirms_it() -> None:
-    """+2B is decoded where that gives the final recipient, and kept where it may be a real address."""
-    assert (
-        _one(b"Original-Recipient: rfc822; a+2Bb@x.example\nFinal-Recipient: rfc822; a+b@x.example\nAction: failed\n").address
-        == "a+b@x.example"
-    )
-    assert (
-        _one(b"Original-Recipient: rfc822; a+2Bb@x.example\nFinal-Recipient: rfc822; c@y.example\nAction: failed\n").address
-        == "a+2Bb@x.example"
-    )
+def _originally(original: bytes, final: bytes = b"c@y.example") -> str | None:
+    status = _one(b"Original-Recipient: rfc822;" + original + b"\nFinal-Recipient: rfc822; " + final + b"\nAction: failed\n")
+    return status.original_recipient
+
+
+def test_an_original_recipient_that_was_left_in_xtext_is_decoded() -> None:
+    """+2B and +3D are decoded where nothing else is escaped, and any pair where that gives the final recipient."""
+    assert _originally(b"a+2Bb@x.example") == "a+b@x.example"
+    assert _originally(b"a+2Bb+3Dc@x.example") == "a+b=c@x.example"
+    assert _originally(b"a+20b@x.example", b"a b@x.example") == "a+20b@x.example"
+    assert _originally(b"a+2Db@x.example", b"A-b@x.example") == "a-b@x.example"
+
+
+def test_a_plus_that_xtext_would_have_escaped_is_kept() -> None:
+    """A tag that only looks like an escape, an escape beside a bare plus, and one with nothing after it are as they were written."""
+    for written in (b"joe+20@x.example", b"joe+AD@x.example", b"joe+news+2Bx@x.example", b"class+2B@x.example", b"joe+2bx@x.example"):
+        assert _originally(written) == written.decode()
+
+
+def test_the_mailbox_that_failed_is_the_final_recipient() -> None:
+    """An alias of many gives each of its targets; only a name that means nothing outside the reporting system gives way to the original."""
+
+    def named(final: bytes) -> str | None:
+        return _one(b"Original-Recipient: rfc822; all@x.example\nFinal-Recipient: rfc822; " + final + b"\nAction: failed\n").address
+
+    assert named(b"joe@y.example") == "joe@y.example"
+    assert named(b"joe@[192.0.2.1]") == "joe@[192.0.2.1]"
+    assert named(b"joe@server") == "all@x.example"
+    assert named(b"") == "all@x.example"
+
+
+def test_a_numbered_sentence_follows_its_reply_code() -> None:
+    """`552 1 Requested ...` (Yahoo) is a reply at the start of a diagnostic and after a colon; a count or date amid words is none."""
+    told = _one(b"Final-Recipient: rfc822; a@x.example\nAction: failed\nDiagnostic-Code: smtp; 552 1 Requested mail action aborted\n")
+    assert told.reply == Reply(552, None, "1 Requested mail action aborted")
+    assert fields.find_reply("mx.x.example did not like our RCPT TO: 554 30 Sorry, disabled") == Reply(554, None, "30 Sorry, disabled")
+    assert fields.find_reply("it holds 512 30 Megabyte files") is None
+    assert fields.find_reply("552 1 messages") is None
 
 
 def test_actions_are_respected() -> None:

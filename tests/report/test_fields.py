@@ -67,8 +67,10 @@ def test_octal_escapes() -> None:
 
 
 def test_xtext() -> None:
-    """Each +XX stands for one octet."""
-    assert fields.without_xtext("a+2Bb+3Dc") == "a+b=c"
+    """Each +XX of an original recipient stands for one octet, if all of it is xtext."""
+    assert fields.original("rfc822;a+2Bb+3Dc@x.example", None) == "a+b=c@x.example"
+    assert fields.original("rfc822;a+b+2Bc@x.example", None) == "a+b+2Bc@x.example"
+    assert fields.original("rfc822;", "a@x.example") is None
 
 
 @pytest.mark.parametrize(
