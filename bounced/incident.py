@@ -48,11 +48,22 @@ class Ruling(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Act:
+    """What a person (`by`) did about an incident: `what` is `held` or a ruling. Acts are added, never changed."""
+
+    at: int
+    what: str
+    by: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Incident:
     """Many bounces with one cause. `subject` is who or what: a provider, a blocker and what of ours it refuses, a return-path domain.
 
     `count` is how many bounces belong to it, `sample` the words of the first, `domains` whose mail is concerned, as many as are named.
-    `ours` and `delisting` are the blocker's. `ruling` is what a person said last of what it holds, with who, when and why.
+    `ours` and `delisting` are the blocker's. `ruling` is what a person said last of what it holds, with who, when and why; `acts` all that
+    persons did, oldest first.
     """
 
     id: str
@@ -70,6 +81,7 @@ class Incident:
     ruled_at: int | None = None
     by: str | None = None
     reason: str | None = None
+    acts: tuple[Act, ...] = ()
 
 
 def opened(kind: Kind, subject: str, at: int) -> Incident:

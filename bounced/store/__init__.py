@@ -11,7 +11,11 @@ from typing import Protocol
 from bounced.address import AddressKey
 from bounced.fault import OwnFault
 from bounced.incident import Incident, Kind, Ruling
-from bounced.record import AddressRecord, AnyEvent
+from bounced.record import AddressRecord, AnyEvent, Cause, Standing
+from bounced.scope import Scope
+
+Place = tuple[AddressKey, Scope]
+"""Where a standing is in the order of all."""
 
 
 class StoreFault(OwnFault):
@@ -56,6 +60,16 @@ class Sighting:
     domain: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """How many there are: `known` addresses, blocks in force by cause, bounces since some time by category and by who refused us."""
+
+    known: int
+    blocks: Mapping[Cause, int]
+    categories: Mapping[str, int]
+    blockers: Mapping[str, int]
+
+
 class Store(Protocol):
     """One suppression store. Coroutines write and return after the commit is on disk; plain methods read at once, from committed state.
 
@@ -82,8 +96,19 @@ class Store(Protocol):
         """Let the time pass: close incidents that are over, open a flood of backscatter; return what opened or closed."""
         ...
 
-    async def hold(self, provider: str, since: int, now: int) -> Incident:
+    async def hold(self, provider: str, since: int, *, at: int, by: str, reason: str) -> Incident:
         """Make an incident, by hand, of the hard verdicts of a provider that were recorded from `since` on; their blocks are undone."""
+        ...
+
+    async def forget(self, key: AddressKey) -> None:
+        """Erase an address: its events, standings, opaque ids, holds, and its mention in what is kept of others.
+
+        When it returns, no file of the store has the address any more. Durable in parts: what is cut short is finished by saying it again.
+        """
+        ...
+
+    async def overview(self, since: int, now: int) -> Overview:
+        """Count what there is now, and the bounces recorded from `since` on. It may take seconds; other calls go on meanwhile."""
         ...
 
     async def rule(self, incident: str, ruling: Ruling, *, at: int, by: str, reason: str) -> int:
@@ -100,6 +125,13 @@ class Store(Protocol):
 
     def history(self, key: AddressKey) -> Sequence[AnyEvent]:
         """Return all kept events of an address, oldest first."""
+        ...
+
+    def standings(self, after: Place | None = None, limit: int = 1000) -> Sequence[tuple[AddressKey, Standing]]:
+        """Return standings in the order of address and scope, from the one after `after` on.
+
+        Every known address has one EVERYWHERE, untouched or not. Fewer than `limit` are the last.
+        """
         ...
 
     def recipient_of(self, opaque_id: str) -> AddressKey | None:

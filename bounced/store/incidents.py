@@ -11,7 +11,7 @@ from typing import Protocol
 
 from bounced.address import AddressKey
 from bounced.guard import Closed, Holding, Opened, Watch, learn, observe, settle
-from bounced.incident import Incident, Kind, Ruling, accepted, is_flood, joined, opened, refusal_subject, refused, settled
+from bounced.incident import Act, Incident, Kind, Ruling, accepted, is_flood, joined, opened, refusal_subject, refused, settled
 from bounced.outcome import Disposition
 from bounced.policy import Effect, Policy, established
 from bounced.record import AddressRecord, AnyEvent, Bounced, Confirmed, Delivered, Noticed, Reverted
@@ -131,10 +131,10 @@ def passed(shelf: Shelf, now: int) -> tuple[Incident, ...]:
     return tuple(turned)
 
 
-def held_by_hand(shelf: Shelf, provider: str, since: int, now: int, policy: Policy) -> Incident:
+def held_by_hand(shelf: Shelf, provider: str, since: int, act: Act, policy: Policy) -> Incident:
     """Make an incident of the hard verdicts of a provider that were recorded from `since` on. It is closed from the start."""
-    outage = _held_back(shelf, opened(Kind.OUTAGE, provider, now), since, now, policy)
-    outage = replace(outage, closed_at=now)
+    outage = _held_back(shelf, opened(Kind.OUTAGE, provider, act.at), since, act.at, policy)
+    outage = replace(outage, closed_at=act.at, acts=(act,))
     shelf.put_incident(outage)
     return outage
 
@@ -144,7 +144,8 @@ def ruled(shelf: Shelf, identity: str, ruling: Ruling, *, at: int, by: str, reas
     incident = shelf.incident(identity)
     if incident is None:
         return None
-    incident = replace(incident, ruling=ruling, ruled_at=at, by=by, reason=reason)
+    act = Act(at=at, what=ruling.value, by=by, reason=reason)
+    incident = replace(incident, ruling=ruling, ruled_at=at, by=by, reason=reason, acts=(*incident.acts, act))
     if ruling is Ruling.CONFIRMED and incident.kind is Kind.OUTAGE and incident.closed_at is None:
         watch = shelf.watch(incident.subject)
         if watch is not None:

@@ -5,14 +5,16 @@ For: every promise of the contract but durability. Never: production.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from bounced.address import AddressKey
 from bounced.guard import Watch
-from bounced.incident import Incident, Kind, Ruling
+from bounced.incident import Act, Incident, Kind, Ruling
 from bounced.policy import Policy, adds, fold, step
-from bounced.record import AddressRecord, AnyEvent, Bounced
-from bounced.store import NoSuchIncident, Recorded, Sighting, StoreFault, Tally, incidents
-from bounced.store.rows import replayed, token_of
+from bounced.record import AddressRecord, AnyEvent, Bounced, Standing
+from bounced.scope import EVERYWHERE
+from bounced.store import NoSuchIncident, Overview, Place, Recorded, Sighting, StoreFault, Tally, incidents
+from bounced.store.rows import detail_without, event_of, event_row, replayed, token_of, without
 
 
 class MemoryStore:
@@ -64,10 +66,34 @@ class MemoryStore:
         self._refuse_if_closed()
         return incidents.passed(self._shelf, now)
 
-    async def hold(self, provider: str, since: int, now: int) -> Incident:
+    async def hold(self, provider: str, since: int, *, at: int, by: str, reason: str) -> Incident:
         """Make an incident, by hand, of the hard verdicts of a provider that were recorded from `since` on. Raises StoreFault."""
         self._refuse_if_closed()
-        return incidents.held_by_hand(self._shelf, provider, since, now, self._policy)
+        return incidents.held_by_hand(self._shelf, provider, since, Act(at=at, what="held", by=by, reason=reason), self._policy)
+
+    async def forget(self, key: AddressKey) -> None:
+        """Erase an address. Raises StoreFault."""
+        self._refuse_if_closed()
+        self._records.pop(key, None)
+        for opaque_id in [one for one, recipient in self._recipients.items() if recipient == key]:
+            del self._recipients[opaque_id]
+        self._shelf.forget(key)
+        self._by_token.clear()
+        for event in self._shelf.events:
+            if (token := token_of(event)) is not None:
+                self._by_token[token].append(event)
+
+    async def overview(self, since: int, now: int) -> Overview:
+        """Count what there is. Raises StoreFault."""
+        self._refuse_if_closed()
+        outcomes = [event.outcome for event in self._shelf.events if isinstance(event, Bounced) and event.at >= since]
+        blocks = [standing for record in self._records.values() for standing in record.standings if standing.blocks(now)]
+        return Overview(
+            len(self._records),
+            Counter(standing.cause for standing in blocks if standing.cause is not None),
+            Counter(outcome.category.value for outcome in outcomes),
+            Counter(outcome.blocker.name for outcome in outcomes if outcome.blocker is not None),
+        )
 
     async def rule(self, incident: str, ruling: Ruling, *, at: int, by: str, reason: str) -> int:
         """Let all that an incident holds count, or undo all that it did. Raises NoSuchIncident, StoreFault."""
@@ -87,6 +113,17 @@ class MemoryStore:
         """Return all kept events of an address, oldest first. Raises StoreFault."""
         self._refuse_if_closed()
         return self._shelf.history(key)
+
+    def standings(self, after: Place | None = None, limit: int = 1000) -> Sequence[tuple[AddressKey, Standing]]:
+        """Return standings in the order of address and scope, from the one after `after` on. Raises StoreFault."""
+        self._refuse_if_closed()
+        all_ = [
+            (record.key, standing)
+            for record in self._records.values()
+            for standing in (record.standing(EVERYWHERE), *(one for one in record.standings if one.scope != EVERYWHERE))
+        ]
+        places = sorted(all_, key=lambda pair: (pair[0], pair[1].scope))
+        return [(key, standing) for key, standing in places if after is None or (key, standing.scope) > after][:limit]
 
     def recipient_of(self, opaque_id: str) -> AddressKey | None:
         """Return the recipient that was interned under this id. Raises StoreFault."""
@@ -162,9 +199,21 @@ class _Shelf:
     def refold(self, key: AddressKey, policy: Policy) -> None:
         self.records[key] = fold(key, self.history(key), policy)
 
+    def forget(self, key: AddressKey) -> None:
+        self.events = [_without_mention(event, key) for event in self.events if event.key != key]
+        for held in self.holds.values():
+            held.discard(key)
+        for identity, incident in self.incidents.items():
+            self.incidents[identity] = replace(incident, sample=without(incident.sample, key))
+
     def tallied(self, days: Sequence[str], words: Sequence[str]) -> dict[str, int]:
         sums: Counter[str] = Counter()
         for tally, times in self.tallies.items():
             if tally.day in days and tally.what in words:
                 sums[tally.day] += times
         return dict(sums)
+
+
+def _without_mention(event: AnyEvent, key: AddressKey) -> AnyEvent:
+    row = event_row(event)
+    return event_of(row._replace(detail=detail_without(row.detail, key)))

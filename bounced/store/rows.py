@@ -7,12 +7,14 @@ added to an event with a default, and a field or a word that goes needs a migrat
 import base64
 import json
 import re
+import string
 import time
 from dataclasses import fields, replace
 from typing import NamedTuple
 
 import msgspec
 
+from bounced.address import AddressKey
 from bounced.guard import Slots, Watch
 from bounced.incident import Incident
 from bounced.record import (
@@ -45,7 +47,9 @@ _KINDS: dict[str, type[AnyEvent]] = {
     "reverted": Reverted,
 }
 _WORDS = {kind: word for word, kind in _KINDS.items()}
-_CAUSES = {cause.value[0]: cause for cause in Cause}
+CAUSES = {cause.value[0]: cause for cause in Cause}
+"""Causes by the letter that stands for each."""
+
 
 # A word a row would be a quarter of the table. A number is given once: add at the end, never change one.
 _CATEGORIES = (
@@ -58,6 +62,7 @@ _NUMBERS: dict[str, int] = {word: number for number, word in enumerate(_CATEGORI
 _BASE32 = re.compile(r"[a-z2-7]{16}(?:[a-z2-7]{7})?")
 _TO_DIGITS = str.maketrans("abcdefghijklmnopqrstuvwxyz234567", "0123456789abcdefghijklmnopqrstuv")
 _SEAL = 23
+_FOLD = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 _JSON = json.JSONEncoder(separators=(",", ":"))
 
 
@@ -157,7 +162,7 @@ def standing_of(row: StandingRow) -> Standing:
     try:
         standing = Standing(
             scope=Scope(row.scope),
-            cause=None if row.cause is None else _CAUSES[row.cause],
+            cause=None if row.cause is None else CAUSES[row.cause],
             category=_CATEGORIES[row.category] if isinstance(row.category, int) else row.category,
             since=row.since,
             released_at=row.released_at,
@@ -194,6 +199,46 @@ def watch_of(numbers: str) -> Watch:
         return Watch(*msgspec.json.decode(numbers, type=_Numbers))
     except (ValueError, TypeError):
         raise RowError("the store holds a watch that this version cannot read") from None
+
+
+def without(text: str, key: AddressKey) -> str:
+    """Return a stranger's text with an address taken out of it, as it is written in mail and in a return path (a=b)."""
+    local_part, _, domain = key.rpartition("@")
+    # A longer address is somebody else's; but in a return path a plus goes before it.
+    text = _cut(text, f"{local_part}@{domain}", before="._-+")
+    return _cut(text, f"{local_part}={domain}", before="._-")
+
+
+def _cut(text: str, needle: str, before: str) -> str:
+    """Take out `needle`, in any case, where no letter, digit or one of `before` precedes it, and no more of a domain follows."""
+    parts: list[str] = []
+    folded, kept, found = text.translate(_FOLD), 0, 0
+    while (found := folded.find(needle, found)) >= 0:
+        end = found + len(needle)
+        preceding, following = folded[max(0, found - 1) : found], folded[end : end + 2]
+        longer = following[:1].isalnum() or following[:1] in {"-", "_"} or (following[:1] == "." and following[1:].isalnum())
+        if not (preceding.isalnum() or (preceding and preceding in before) or longer):
+            parts += [text[kept:found], "[forgotten]"]
+            kept = end
+        found = end
+    return "".join((*parts, text[kept:]))
+
+
+def detail_without(detail: str, key: AddressKey) -> str:
+    """Return the detail of an event with an address taken out of all that it says."""
+    return _JSON.encode(_without(json.loads(detail), key))
+
+
+def _without(value: object, key: AddressKey) -> object:
+    match value:
+        case str():
+            return without(value, key)
+        case dict():
+            return {name: _without(part, key) for name, part in value.items()}
+        case list():
+            return [_without(part, key) for part in value]
+        case _:
+            return value
 
 
 def pack(text: str) -> bytes | str:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
@@ -19,10 +20,10 @@ import aiosqlite
 
 from bounced.address import AddressKey
 from bounced.fault import OperatorFault
-from bounced.incident import Incident, Ruling
+from bounced.incident import Act, Incident, Ruling
 from bounced.policy import Policy
-from bounced.record import AddressRecord, AnyEvent
-from bounced.store import NoSuchIncident, Recorded, Sighting, StoreFault, Tally, files, incidents, tables
+from bounced.record import AddressRecord, AnyEvent, Standing
+from bounced.store import NoSuchIncident, Overview, Place, Recorded, Sighting, StoreFault, Tally, files, incidents, tables
 from bounced.store.rows import RowError, event_row
 
 MAX_WAITING = 10_000
@@ -62,6 +63,14 @@ class SqliteReader:
     def history(self, key: AddressKey) -> Sequence[AnyEvent]:
         """Return all kept events of an address, oldest first. Raises StoreFault."""
         return self._read(tables.history, key)
+
+    def standings(self, after: Place | None = None, limit: int = 1000) -> Sequence[tuple[AddressKey, Standing]]:
+        """Return standings in the order of address and scope, from the one after `after` on. Raises StoreFault."""
+        return self._read(tables.standings, after, limit)
+
+    def overview(self, since: int, now: int) -> Overview:
+        """Count what there is: a question that reads everything. Raises StoreFault."""
+        return self._read(tables.overview, since, now)
 
     def recipient_of(self, opaque_id: str) -> AddressKey | None:
         """Return the recipient that was interned under this id. Raises StoreFault."""
@@ -125,6 +134,11 @@ class _Writer:
         self._waiting.append((job, future))
         self._wake.set()
         return future
+
+    async def empty_log(self) -> None:
+        """Copy the log into the database and cut it to nothing. Raises StoreFault if some other program reads and does not end."""
+        if not await self._run(self._emptied):
+            raise StoreFault("the write-ahead log cannot be emptied now: some other program reads the database")
 
     async def close(self) -> None:
         """Commit what waits, then let go of the file."""
@@ -249,6 +263,14 @@ class _Writer:
             self._log_held = frames * _FRAME > LOG_LIMIT
             self._since_checkpoint = 0
 
+    def _emptied(self) -> bool:
+        try:
+            held, _, _ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error as error:
+            self._is_common(error)
+            raise _fault(error) from None
+        return not held
+
     async def _let_go(self) -> None:
         try:
             if self._sound:
@@ -291,11 +313,17 @@ def _fault(error: Exception) -> StoreFault:
             return StoreFault(f"the store met a {type(error).__name__}")
 
 
+def _overview(path: Path, since: int, now: int) -> Overview:
+    with closing(SqliteReader(path)) as reader:
+        return reader.overview(since, now)
+
+
 class SqliteStore:
     """The store in one SQLite file. See the contract in bounced/store/__init__.py."""
 
-    def __init__(self, writer: _Writer, reader: SqliteReader, policy: Policy) -> None:
+    def __init__(self, path: Path, writer: _Writer, reader: SqliteReader, policy: Policy) -> None:
         """Use `open` instead."""
+        self._path = path
         self._writer = writer
         self._reader = reader
         self._policy = policy
@@ -315,7 +343,7 @@ class SqliteStore:
         except StoreFault as fault:
             await writer.close()
             raise OperatorFault(f"cannot read {path}: {fault}", "check the owner and the mode of its directory") from None
-        return cls(writer, reader, policy)
+        return cls(path, writer, reader, policy)
 
     async def record(self, event: AnyEvent) -> Recorded:
         """Add an event and step its record, in one transaction. Returns when it is durable. Raises StoreFault."""
@@ -343,9 +371,22 @@ class SqliteStore:
         """Let the time pass: close incidents that are over, open a flood of backscatter. Raises StoreFault."""
         return await self._shelved(lambda shelf: incidents.passed(shelf, now))
 
-    async def hold(self, provider: str, since: int, now: int) -> Incident:
+    async def hold(self, provider: str, since: int, *, at: int, by: str, reason: str) -> Incident:
         """Make an incident, by hand, of the hard verdicts of a provider that were recorded from `since` on. Raises StoreFault."""
-        return await self._shelved(lambda shelf: incidents.held_by_hand(shelf, provider, since, now, self._policy))
+        act = Act(at=at, what="held", by=by, reason=reason)
+        return await self._shelved(lambda shelf: incidents.held_by_hand(shelf, provider, since, act, self._policy))
+
+    async def forget(self, key: AddressKey) -> None:
+        """Erase an address from the database and its log. Raises StoreFault."""
+        await self._writer.submit(lambda connection: tables.forget(connection, key))
+        place: int | None = 0
+        while place is not None:
+            place = await self._done(partial(tables.forget_mentions, key=key, after=place))
+        await self._writer.empty_log()
+
+    async def overview(self, since: int, now: int) -> Overview:
+        """Count what there is, in a thread with a connection of its own. Raises StoreFault."""
+        return await asyncio.to_thread(_overview, self._path, since, now)
 
     async def rule(self, incident: str, ruling: Ruling, *, at: int, by: str, reason: str) -> int:
         """Let all that an incident holds count, or undo all that it did. Raises NoSuchIncident, StoreFault."""
@@ -366,6 +407,10 @@ class SqliteStore:
     def history(self, key: AddressKey) -> Sequence[AnyEvent]:
         """Return all kept events of an address, oldest first. Raises StoreFault."""
         return self._reader.history(key)
+
+    def standings(self, after: Place | None = None, limit: int = 1000) -> Sequence[tuple[AddressKey, Standing]]:
+        """Return standings in the order of address and scope, from the one after `after` on. Raises StoreFault."""
+        return self._reader.standings(after, limit)
 
     def recipient_of(self, opaque_id: str) -> AddressKey | None:
         """Return the recipient that was interned under this id. Raises StoreFault."""

@@ -5,9 +5,11 @@ together.
 """
 
 import json
+import re
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bounced.address import AddressKey
 from bounced.guard import Watch
@@ -15,10 +17,12 @@ from bounced.incident import Incident, Kind, Ruling
 from bounced.policy import Policy, adds, fold, step
 from bounced.record import AddressRecord, AnyEvent, Bounced, Standing
 from bounced.scope import EVERYWHERE
-from bounced.store import NoSuchIncident, Recorded, Tally, incidents
+from bounced.store import NoSuchIncident, Overview, Place, Recorded, Tally, incidents
 from bounced.store.rows import (
+    CAUSES,
     EventRow,
     StandingRow,
+    detail_without,
     event_of,
     event_row,
     incident_detail,
@@ -29,6 +33,7 @@ from bounced.store.rows import (
     standing_row,
     watch_numbers,
     watch_of,
+    without,
 )
 
 _STANDINGS = """
@@ -36,11 +41,23 @@ _STANDINGS = """
     FROM standing WHERE address = ? ORDER BY scope"""
 _OF_ONE_MAIL = "SELECT at, kind, address, scope, token, detail FROM event WHERE token = ? ORDER BY id"
 # `previous` always points down: a damaged pointer must not walk in a circle.
-_HISTORY = """
+_BACK = """
     WITH RECURSIVE back (id) AS (
         SELECT last_event FROM standing WHERE address = ? AND scope = '*'
-        UNION ALL SELECT previous FROM event JOIN back USING (id) WHERE previous < id)
-    SELECT at, kind, address, scope, token, detail FROM back JOIN event USING (id) ORDER BY id"""
+        UNION ALL SELECT previous FROM event JOIN back USING (id) WHERE previous < id)"""
+_HISTORY = f"""{_BACK}
+    SELECT at, kind, address, scope, token, detail FROM back JOIN event USING (id) ORDER BY id"""  # noqa: S608 - our own words
+_ALL_STANDINGS = """
+    SELECT address, scope, cause, category, since, released_at, detail FROM standing
+    WHERE (address, scope) > (?, ?) ORDER BY address, scope LIMIT ?"""
+_BLOCKS = """
+    SELECT cause, count(*) FROM standing WHERE cause IS NOT NULL
+        AND ifnull(json_extract(detail, '$.until') > :now, 1) AND ifnull(json_extract(detail, '$.rests_until') <= :now, 1)
+    GROUP BY cause"""
+_OUTCOMES = """
+    SELECT CAST(json_extract(detail, '$.outcome.{path}') AS BLOB) AS word, count(*) FROM event
+    WHERE id > ? AND at >= ? AND kind = 'bounced' AND word IS NOT NULL GROUP BY word"""
+_READ_AT_ONCE = 20_000
 _UNTOUCHED = standing_row(Standing(scope=EVERYWHERE))[1:]
 _ADD_EVENT = "INSERT INTO event (at, kind, address, scope, token, detail, previous) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _PUT_STANDING = """
@@ -139,6 +156,54 @@ def held_by(connection: sqlite3.Connection, identity: str, after: AddressKey | N
 def all_incidents(connection: sqlite3.Connection) -> Sequence[Incident]:
     """Return all incidents, newest first. Raises RowError, sqlite3.Error."""
     return [incident_of(row[0]) for row in connection.execute("SELECT detail FROM incident ORDER BY opened_at DESC, id").fetchall()]
+
+
+def standings(connection: sqlite3.Connection, after: Place | None, limit: int) -> Sequence[tuple[AddressKey, Standing]]:
+    """Return standings in the order of address and scope. Raises RowError, sqlite3.Error."""
+    rows = connection.execute(_ALL_STANDINGS, (*(after or ("", "")), limit)).fetchall()
+    return [(AddressKey(row[0]), standing_of(StandingRow(*row[1:]))) for row in rows]
+
+
+def overview(connection: sqlite3.Connection, since: int, now: int) -> Overview:
+    """Count what there is. Raises sqlite3.Error."""
+    ((known,),) = connection.execute("SELECT count(*) FROM standing WHERE scope = '*'").fetchall()
+    blocks = connection.execute(_BLOCKS, {"now": now}).fetchall()
+    before = connection.execute(_LAST_BEFORE, (since - _LATE,)).fetchall()
+    seen: dict[str, Counter[str]] = {"category": Counter(), "blocker.name": Counter()}
+    for path, counter in seen.items():
+        rows = connection.execute(_OUTCOMES.format(path=path), (before[0][0] if before else 0, since)).fetchall()
+        counter.update({octets.decode("utf-8", "replace"): times for octets, times in rows})
+    return Overview(known, {CAUSES[letter]: times for letter, times in blocks}, seen["category"], seen["blocker.name"])
+
+
+def forget(connection: sqlite3.Connection, key: AddressKey) -> None:
+    """Erase an address where it is named as such, and from the samples of incidents. Raises RowError, sqlite3.Error."""
+    connection.execute(f"{_BACK} DELETE FROM event WHERE id IN (SELECT id FROM back)", (key,))  # noqa: S608 - our own words
+    for table in ("standing", "opaque", "hold"):
+        connection.execute(f"DELETE FROM {table} WHERE address = ?", (key,))  # noqa: S608 - our own words
+    shelf = Shelf(connection)
+    for incident in all_incidents(connection):
+        sample = without(incident.sample, key)
+        if sample != incident.sample:
+            shelf.put_incident(replace(incident, sample=sample))
+
+
+def forget_mentions(connection: sqlite3.Connection, key: AddressKey, after: int) -> int | None:
+    """Take an address out of what the next events of others say; return the last one looked at. None: there was none."""
+    ((last,),) = connection.execute("SELECT max(id) FROM (SELECT id FROM event WHERE id > ? ORDER BY id LIMIT ?)", (after, _READ_AT_ONCE))
+    if last is None:
+        return None
+    local_part = key.rpartition("@")[0]
+    # What is said is JSON in ASCII: the part of it that SQL can find whatever the case.
+    plain = max(re.findall(r"[a-z0-9]+", local_part.lower()) or [""], key=len)
+    rows = connection.execute(
+        "SELECT id, detail FROM event WHERE id > ? AND id <= ? AND instr(lower(detail), ?)", (after, last, plain)
+    ).fetchall()
+    for place, detail in rows:
+        said = detail_without(detail, key)
+        if said != detail:
+            connection.execute("UPDATE event SET detail = ? WHERE id = ?", (said, place))
+    return int(last)
 
 
 def count(connection: sqlite3.Connection, tallies: Mapping[Tally, int]) -> None:

@@ -1,6 +1,7 @@
 """What every store promises (bounced/store/__init__.py), asked of every store that there is."""
 
 import asyncio
+from dataclasses import replace
 from functools import reduce
 
 import pytest
@@ -8,13 +9,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bounced.address import AddressKey
+from bounced.incident import Ruling
 from bounced.outcome import Disposition
 from bounced.policy import Policy, step
 from bounced.record import AddressRecord, AnyEvent, Cause
 from bounced.scope import EVERYWHERE, Scope
 from bounced.store import Store, StoreFault, Tally
 from tests.store.conftest import OPENERS, found
-from tests.store.events import ANNA, BERT, NEWS, NOON, blocked, bounced, complained, delivered, noticed, released
+from tests.store.events import ANNA, BERT, NEWS, NOON, blocked, bounced, complained, confirmed, delivered, noticed, released, reverted, sent
 
 REPLAYED = Tally("2025-06-15", "replayed", "")
 _NUMBERS = st.integers(0, 6)
@@ -25,6 +27,9 @@ _EVENTS: st.SearchStrategy[AnyEvent] = st.one_of(
     st.builds(bounced, _NUMBERS.map(lambda number: number + 100), st.sampled_from(Disposition), st.just(BERT), _TIMES),
     st.builds(complained, _NUMBERS, st.just(ANNA), _TIMES),
     st.builds(noticed, _NUMBERS, st.just(ANNA), _TIMES),
+    st.builds(sent, _NUMBERS, st.just(ANNA), _TIMES),
+    st.builds(confirmed, _PEOPLE, _TIMES),
+    st.builds(reverted, _PEOPLE, _TIMES),
     st.builds(delivered, _PEOPLE, _TIMES),
     st.builds(blocked, _PEOPLE, st.sampled_from((EVERYWHERE, NEWS, Scope("bills"))), _TIMES),
     st.builds(released, _PEOPLE, st.sampled_from((EVERYWHERE, NEWS)), _TIMES),
@@ -224,3 +229,96 @@ async def test_a_record_is_the_fold_of_its_history(store: Store, events: list[An
     for key, kept in expected.items():
         assert list(store.history(key)) == kept
         assert store.look_up(key) == fold(key, kept)
+
+
+def places(store: Store, limit: int = 1000) -> list[tuple[AddressKey, Scope]]:
+    """Walk all standings, a page at a time."""
+    walked: list[tuple[AddressKey, Scope]] = []
+    while True:
+        page = store.standings(walked[-1] if walked else None, limit)
+        walked += [(key, standing.scope) for key, standing in page]
+        if len(page) < limit:
+            return walked
+
+
+async def test_standings_are_walked_in_order(store: Store) -> None:
+    """A page after the other gives every standing once, in the order of address and scope, whatever the size of the page."""
+    for mail, key in enumerate((BERT, ANNA, AddressKey("\u00fc@example.org"), AddressKey("Anna@example.org"))):
+        await store.record(bounced(mail, Disposition.HARD, key))
+    await store.record(complained(9, BERT))
+    await store.record(noticed(10, AddressKey("carl@example.org")))
+    expected = [
+        (AddressKey("Anna@example.org"), EVERYWHERE),
+        (ANNA, EVERYWHERE),
+        (BERT, EVERYWHERE),
+        (BERT, NEWS),
+        (AddressKey("carl@example.org"), EVERYWHERE),
+        (AddressKey("\u00fc@example.org"), EVERYWHERE),
+    ]
+    assert [places(store, limit) for limit in (1, 2, 3, 1000)] == [expected] * 4
+    assert dict(store.standings())[ANNA] == store.look_up(ANNA).standing(EVERYWHERE)
+    assert store.standings((BERT, EVERYWHERE), 1) == [(BERT, store.look_up(BERT).standing(NEWS))]
+
+
+async def test_an_overview_counts(store: Store) -> None:
+    """It counts known addresses, blocks in force by cause, and of late bounces the categories and who refused us."""
+    await store.record(bounced(2, Disposition.SOFT, BERT, NOON - 9000))
+    await store.record(bounced(1, Disposition.HARD))
+    await store.record(bounced(3, Disposition.BLOCKED, BERT))
+    await store.record(blocked(AddressKey("carl@example.org"), NEWS))
+    overview = await store.overview(NOON - 60, NOON)
+    assert (overview.known, dict(overview.blocks)) == (3, {Cause.HARD: 1, Cause.MANUAL: 1})
+    assert dict(overview.categories) == {"no-such-user": 1, "blocked-ip": 1}
+    assert dict(overview.blockers) == {"Example list": 2}
+    assert dict((await store.overview(NOON - 10_000, NOON)).categories) == {"no-such-user": 1, "blocked-ip": 1, "mailbox-full": 1}
+
+
+async def test_what_is_forgotten_is_gone(store: Store) -> None:
+    """After forgetting, nothing is known of the address, by itself, by an opaque id or a hold, and others are as they were."""
+    await store.intern("a" * 16, ANNA)
+    await store.intern("b" * 16, BERT)
+    for mail, key in ((1, ANNA), (2, BERT), (3, ANNA)):
+        await store.record(replace(bounced(mail, Disposition.HARD, key), provider="google"))
+    await store.record(complained(3))
+    held = (await store.hold("google", NOON - 60, at=NOON, by="olga", reason="a bad day")).id
+    of_bert = store.look_up(BERT), store.history(BERT)
+    await store.forget(ANNA)
+    assert (store.look_up(ANNA), list(store.history(ANNA)), store.recipient_of("a" * 16)) == (AddressRecord(key=ANNA), [], None)
+    assert (store.look_up(BERT), store.history(BERT), store.recipient_of("b" * 16)) == (*of_bert, BERT)
+    assert list(store.held_by(held)) == [BERT]
+    assert places(store) == [(BERT, EVERYWHERE)]
+    assert (await store.record(bounced(1, Disposition.HARD))).fresh
+    await store.forget(AddressKey("nobody@example.org"))
+
+
+async def test_others_mention_the_forgotten_no_more(store: Store) -> None:
+    """What a bounce of somebody else says of the address is taken out of it, in any case, and nothing of longer addresses."""
+    words = "550 5.1.1 <ANNA@Example.org>: b+x+anna=example.org@b.test for\nanna@example.org, joanna@example.org, anna@example.org.uk"
+    mentioning = replace(bounced(1, Disposition.BLOCKED, BERT), final_recipient="anna@example.org")
+    mentioning = replace(mentioning, outcome=replace(mentioning.outcome, diagnostic=words))
+    await store.record(mentioning)
+    await store.record(bounced(2, Disposition.HARD))
+    await store.forget(ANNA)
+    (event,) = store.history(BERT)
+    assert event == replace(
+        mentioning,
+        final_recipient="[forgotten]",
+        outcome=replace(
+            mentioning.outcome,
+            diagnostic="550 5.1.1 <[forgotten]>: b+x+[forgotten]@b.test for\n[forgotten], joanna@example.org, anna@example.org.uk",
+        ),
+    )
+    assert [incident.sample for incident in store.incidents()] == [event.outcome.diagnostic]
+
+
+async def test_what_a_person_did_of_an_incident_is_kept(store: Store) -> None:
+    """Each act adds to those before: who held, confirmed and reverted, when and why."""
+    held = await store.hold("google", NOON, at=NOON, by="olga", reason="a bad day")
+    await store.rule(held.id, Ruling.CONFIRMED, at=NOON + 1, by="otto", reason="they say so")
+    await store.rule(held.id, Ruling.REVERTED, at=NOON + 2, by="olga", reason="they took it back")
+    (incident,) = store.incidents()
+    assert [(act.at, act.what, act.by, act.reason) for act in incident.acts] == [
+        (NOON, "held", "olga", "a bad day"),
+        (NOON + 1, "confirmed", "otto", "they say so"),
+        (NOON + 2, "reverted", "olga", "they took it back"),
+    ]

@@ -6,6 +6,8 @@ import resource
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import aiosqlite
@@ -18,7 +20,7 @@ from bounced.policy import Policy
 from bounced.record import AddressRecord
 from bounced.store import StoreFault, files, sqlite
 from bounced.store.sqlite import SqliteReader, SqliteStore
-from tests.store.events import ANNA, BERT, NEWS, bounced
+from tests.store.events import ANNA, BERT, NEWS, NOON, bounced
 
 
 async def test_aiosqlite_runs_a_function_in_one_hop() -> None:
@@ -314,3 +316,47 @@ async def test_nothing_deleted_stays_in_the_file(sqlite_store: SqliteStore, tmp_
     await sqlite_store._writer._run(lambda: connection.execute("DELETE FROM opaque"))
     await sqlite_store._writer._run(lambda: connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall())
     assert b"somebody.to.forget" not in path.read_bytes() + files.beside(path, "-wal").read_bytes()
+
+
+def traces(directory: Path, word: bytes) -> list[str]:
+    """Name the files of a store that hold `word`, in any case."""
+    return sorted(file.name for file in directory.iterdir() if word.lower() in file.read_bytes().lower())
+
+
+async def test_no_file_has_the_forgotten_address(sqlite_store: SqliteStore, tmp_path: Path) -> None:
+    """After forgetting, neither the database nor its log holds a trace of the address; before, both may."""
+    words = "550 <Anna.Marker@example.org> is unknown"
+    marker = AddressKey("anna.marker@example.org")
+    for mail in range(400):
+        key = marker if mail % 4 == 0 else AddressKey(f"user{mail}@example.org")
+        event = bounced(mail, Disposition.HARD, key, NOON + mail)
+        await sqlite_store.record(replace(event, outcome=replace(event.outcome, diagnostic=words)))
+    await sqlite_store.intern("a" * 16, marker)
+    assert traces(tmp_path, b"anna.marker")
+    await sqlite_store.forget(marker)
+    assert traces(tmp_path, b"anna.marker") == []
+    assert traces(tmp_path, b"user399@example.org")
+
+
+async def test_forgetting_says_when_the_log_is_held(sqlite_store: SqliteStore, tmp_path: Path) -> None:
+    """While some other program reads the old state, the log cannot be emptied, and it is said; afterwards it is done."""
+    await sqlite_store.record(bounced(1, Disposition.HARD))
+    with closing(sqlite3.connect(tmp_path / "bounced.db", isolation_level=None)) as foreign:
+        foreign.execute("BEGIN")
+        foreign.execute("SELECT count(*) FROM event").fetchall()
+        with pytest.raises(StoreFault, match="some other program reads"):
+            await sqlite_store.forget(ANNA)
+    await sqlite_store.forget(ANNA)
+    assert traces(tmp_path, b"anna@") == []
+
+
+async def test_forgetting_leaves_traces_without_overwriting(sqlite_store: SqliteStore, tmp_path: Path) -> None:
+    """Control: an address that is deleted like any row, with nothing overwritten and the log left, is found in the files."""
+    await sqlite_store.record(bounced(1, Disposition.HARD))
+    await sqlite_store.forget(BERT)
+    assert traces(tmp_path, b"anna@") == ["bounced.db"]
+    with closing(sqlite3.connect(tmp_path / "bounced.db")) as foreign, foreign:
+        foreign.execute("PRAGMA secure_delete = OFF")
+        foreign.execute("DELETE FROM event")
+        foreign.execute("DELETE FROM standing")
+    assert traces(tmp_path, b"anna@")
