@@ -2,7 +2,7 @@
 
 from bounced.address import AddressKey
 from bounced.outcome import Blocker, Category, Disposition, Outcome
-from bounced.record import Blocked, Bounced, Complained, Delivered, Noticed, Released
+from bounced.record import Blocked, Bounced, Complained, Confirmed, Delivered, Noticed, Released, Reverted, Sent
 from bounced.scope import EVERYWHERE, Scope
 
 ANNA = AddressKey("anna@example.org")
@@ -50,6 +50,21 @@ def noticed(mail: int, key: AddressKey = ANNA, at: int = NOON) -> Noticed:
 def delivered(key: AddressKey = ANNA, at: int = NOON) -> Delivered:
     """Return the word that a mail arrived."""
     return Delivered(at=at, key=key, scope=NEWS, by="mailer")
+
+
+def sent(mail: int, key: AddressKey = ANNA, at: int = NOON) -> Sent:
+    """Return the signing of the mail of this number."""
+    return Sent(at=at, key=key, scope=NEWS, token=seal(mail))
+
+
+def confirmed(key: AddressKey = ANNA, at: int = NOON) -> Confirmed:
+    """Return an operator's word that what an incident held is true."""
+    return Confirmed(at=at, key=key, scope=EVERYWHERE, incident="outage-20250615-aaaaa", by="olga", reason="a purge")
+
+
+def reverted(key: AddressKey = ANNA, at: int = NOON) -> Reverted:
+    """Return an operator's word that what an incident held is false."""
+    return Reverted(at=at, key=key, scope=EVERYWHERE, incident="outage-20250615-aaaaa", by="olga", reason="they were ill")
 
 
 def blocked(key: AddressKey = ANNA, scope: Scope = EVERYWHERE, at: int = NOON) -> Blocked:

@@ -1,16 +1,37 @@
 """Rows: what is written reads back the same."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bounced.guard import Watch
+from bounced.incident import Kind, joined, opened
 from bounced.outcome import Category, Disposition
-from bounced.record import AnyEvent, Cause, Standing
+from bounced.record import AnyEvent, Cause, Hold, Standing
 from bounced.scope import EVERYWHERE
-from bounced.store.rows import EventRow, RowError, StandingRow, event_of, event_row, pack, standing_of, standing_row, unpack
-from tests.store.events import NEWS, blocked, bounced, complained, delivered, noticed, released, seal
+from bounced.store.rows import (
+    EventRow,
+    RowError,
+    StandingRow,
+    event_of,
+    event_row,
+    incident_detail,
+    incident_of,
+    pack,
+    standing_of,
+    standing_row,
+    unpack,
+    watch_numbers,
+    watch_of,
+)
+from tests.store.events import NEWS, NOON, blocked, bounced, complained, confirmed, delivered, noticed, released, reverted, seal, sent
 
-ONE_OF_EACH: list[AnyEvent] = [bounced(1), complained(1), noticed(1), delivered(), blocked(), released()]
+ONE_OF_EACH: list[AnyEvent] = [
+    *(bounced(1), complained(1), noticed(1), delivered(), blocked(), released(), sent(1), confirmed(), reverted()),
+    *(replace(bounced(1), provider="google", held="outage-20250615-aaaaa"), replace(delivered(), token=seal(1), signed_at=NOON)),
+]
 
 
 @pytest.mark.parametrize("event", ONE_OF_EACH, ids=lambda event: type(event).__name__)
@@ -37,7 +58,11 @@ def test_an_unreadable_row_is_named(row: EventRow) -> None:
 def test_standings_read_back_the_same(cause: Cause | None, category: str | None) -> None:
     """Every cause and every word survives, those without a number among them."""
     standing = Standing(scope=NEWS, cause=cause, category=category, since=1, struck=(1, 2), released_at=3)
-    assert standing_of(standing_row(standing)) == standing
+    full = replace(
+        standing, until=9, times=2, rests_until=8, incident="i", sent=(3, 4), held=(Hold(incident="i", category="c", signed_at=1),)
+    )
+    for one in (Standing(scope=NEWS), standing, full):
+        assert standing_of(standing_row(one)) == one
 
 
 def test_the_numbers_of_the_words_stay() -> None:
@@ -81,3 +106,22 @@ def test_packed_seals_sort_by_time() -> None:
 def test_every_disposition_is_kept(disposition: Disposition) -> None:
     """All dispositions survive."""
     assert event_of(event_row(bounced(1, disposition))) == bounced(1, disposition)
+
+
+def test_incidents_read_back_the_same() -> None:
+    """An incident survives, with strangers' text in it; one that we cannot read raises RowError."""
+    for kind in Kind:
+        incident = joined(opened(kind, "a \udc80 b", NOON), NOON + 1, domain="example.org", sample="\0 \udc80 \u2028", times=3)
+        assert incident_of(incident_detail(incident)) == incident
+    for unreadable in ("[", "{}", '{"id": 1}'):
+        with pytest.raises(RowError):
+            incident_of(unreadable)
+
+
+def test_watches_read_back_the_same() -> None:
+    """The guard's numbers survive; ones that we cannot read raise RowError."""
+    for watch in (Watch(1, 2), Watch(1, 2, (3, 4, 5), (6, 7, 8), 9, 10, 11, 12, 13, 14)):
+        assert watch_of(watch_numbers(watch)) == watch
+    for unreadable in ("[", "[1,2]", '"x"'):
+        with pytest.raises(RowError):
+            watch_of(unreadable)
