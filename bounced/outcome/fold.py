@@ -5,15 +5,18 @@ Linear in the length of the text, whatever the text.
 """
 
 import re
+import string
 import unicodedata
 
 MAX_TEXT = 4096
 """Characters of a text that are judged."""
 
-# A local part says nothing about why (mailboxfull@, blocked@), its domain may (a provider's). The look-behind keeps the search linear.
-_LOCAL_PART = re.compile(r"(?<![\w.+=~/-])[\w.+=~/-]+@(?=[\w\[])", re.ASCII)
+# A local part says nothing about why (mailboxfull@, blocked@), its domain may (a provider's).
+_LOCAL_PART = string.ascii_letters + string.digits + "_.+=~/-"
+_DOMAIN_START = (*string.ascii_letters, *string.digits, "_", "[")
 # "550-5.7.26 ", "550 5.7.26 " and "550-" stand between the lines of one sentence (RFC 5321 section 4.2.1).
-_REPLY_CODE = re.compile(r"(?<![\d.])[245]\d\d(?:[- ][245]\.\d{1,3}\.\d{1,3}(?![\d.])|-(?=[^\d\W]|\s))")
+# The digit stands before its look-behind: so the search skips what cannot begin a code.
+_REPLY_CODE = re.compile(r"[245](?<![\d.].)\d\d(?:[- ][245]\.\d{1,3}\.\d{1,3}(?![\d.])|-(?=[^\d\W]|\s))")
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "`": "'", "´": "'", "“": '"', "”": '"', "«": '"', "»": '"', "‐": "-", "‑": "-", "–": "-"})
 # Letters of ASCII and of other scripts are told apart: Japanese joins them ("smtpサーバ") without a blank.
 _WORD = re.compile(r"[a-z0-9]+|[^\W\x00-\x7f]+")
@@ -25,7 +28,7 @@ def fold(text: str) -> str:
     """Return the first MAX_TEXT characters of `text` in the form that phrases are written in."""
     text = text[:MAX_TEXT]
     if "@" in text:
-        text = _LOCAL_PART.sub("@", text)
+        text = _without_local_parts(text)
     text = _REPLY_CODE.sub(" ", text)
     return fold_phrase(text)
 
@@ -46,6 +49,14 @@ def words(folded: str) -> set[str]:
         for run in runs:
             found.update(map(str.__add__, run, run[1:]))
     return found
+
+
+def _without_local_parts(text: str) -> str:
+    pieces = text.split("@")
+    for place, after in enumerate(pieces[1:]):
+        if after.startswith(_DOMAIN_START):
+            pieces[place] = pieces[place].rstrip(_LOCAL_PART)
+    return "@".join(pieces)
 
 
 def _plain(text: str) -> str:

@@ -10,11 +10,11 @@ heard. Where rows contradict each other, a refusal or a limit goes before a deat
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import lru_cache
 from itertools import islice
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from bounced.outcome import Category, Disposition, Outcome
 from bounced.outcome.blocklist import blocker_of
@@ -23,6 +23,7 @@ from bounced.outcome.phrases import Found
 from bounced.outcome.rows import Rule
 from bounced.outcome.ruleset import RuleSet
 from bounced.report import Action, FeedbackReport, RecipientStatus
+from bounced.status import StatusCode
 
 UNMATCHED = "unmatched"
 """The rule of an outcome to which no row had anything to say."""
@@ -32,7 +33,10 @@ MAX_DIAGNOSTIC = 1024
 
 _STATUSES = 4
 _BESIDE = 100
-_CODES = re.compile(r"(?<![\d.])[45]\.\d{1,3}\.\d{1,3}(?!\d|\.\d)")
+_MEMORABLE = 512
+"""Characters of a text up to which its judgement is remembered: a stranger must not fill the memory with long ones."""
+
+_CODES = re.compile(r"[45](?<![\d.].)\.\d{1,3}\.\d{1,3}(?!\d|\.\d)")
 _LEADING_REPLY = re.compile(r"\s*(?:[\w-]{1,20};)?\s*([45]\d\d)(?=[ \-]|$)")
 _LIMITS = frozenset({Category.MAILBOX_FULL, Category.MESSAGE_TOO_LARGE, Category.RATE_LIMITED})
 
@@ -81,26 +85,18 @@ class Judgement:
 
 def judge(recipient: RecipientStatus, reporting_mta: str | None, rules: RuleSet) -> Outcome:
     """Tell what a recipient's status means. Total."""
-    return weigh(recipient, reporting_mta, rules).outcome
+    signs, said = _signs(recipient, reporting_mta, rules)
+    verdict = (_verdict if len(signs.essence) <= _MEMORABLE else _verdict.__wrapped__)(rules, signs)
+    return _outcome(verdict, signs, said, rules)
 
 
 def weigh(recipient: RecipientStatus, reporting_mta: str | None, rules: RuleSet) -> Judgement:
     """Judge, and keep what was weighed."""
-    case = _Case.of(recipient, reporting_mta, rules)
-    match recipient.action:
-        case Action.DELIVERED | Action.RELAYED | Action.EXPANDED:
-            return Judgement(outcome=case.outcome(Category.DELIVERED, Disposition.NONE, f"action-{recipient.action}"), hits=())
-        case Action.DELAYED | Action.FAILED:
-            hits = _ordered(list(case.hits()))
-        case _:
-            assert_never(recipient.action)
-    delayed = recipient.action is Action.DELAYED
-    if not hits:
-        category = Category.EXPIRED if delayed else Category.UNDETERMINED
-        return Judgement(outcome=case.outcome(category, Disposition.NONE if delayed else Disposition.SOFT, UNMATCHED), hits=())
-    winner = hits[0]
-    disposition = Disposition.NONE if delayed else case.disposition(hits)
-    return Judgement(outcome=case.outcome(winner.rule.category, disposition, winner.rule.id, winner.evidence), hits=hits)
+    signs, said = _signs(recipient, reporting_mta, rules)
+    weighed = _Case.of(signs, rules)
+    outcome = _outcome(weighed.verdict(), signs, said, rules)
+    shown = (replace(hit, evidence=said.folded[hit.found.start : hit.found.end]) if hit.found else hit for hit in weighed.hits)
+    return Judgement(outcome=outcome, hits=tuple(shown))
 
 
 def judge_feedback(report: FeedbackReport) -> Outcome:
@@ -111,83 +107,153 @@ def judge_feedback(report: FeedbackReport) -> Outcome:
     return Outcome(disposition=Disposition.NONE, category=category, rule=f"feedback-{category}", evidence=report.feedback_type[:64])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Case:
-    """The evidence of one recipient, as rules look at it.
-
-    `derived` is the report's status where no server said it: Sendmail makes 5.1.1 of any 550 and 5.2.2 of any 552.
-    """
+class _Said(NamedTuple):
+    """A text, folded; the essence of that (PhraseIndex.essence); and the first status codes in it."""
 
     text: str
     folded: str
+    essence: str
+    codes: tuple[str, ...]
+
+
+class _Signs(NamedTuple):
+    """All that a judgement depends on, without what names one recipient or one mail: so it can be remembered.
+
+    `derived` is the report's status where no server said it: Sendmail makes 5.1.1 of any 550 and 5.2.2 of any 552. `host` is the provider
+    that the remote host belongs to, `other` whom else it may be: who keeps the mailbox, or reports.
+    """
+
+    action: Action
+    essence: str
     statuses: tuple[str, ...]
     derived: str | None
     reply: str | None
+    host: str | None
+    other: str | None
+
+
+class _Verdict(NamedTuple):
+    """What an outcome is made of. `words` is where the phrase stands that decided, else `code` did; `lists` are marks of block lists."""
+
+    category: Category
+    disposition: Disposition
+    rule: str
+    words: Found | None
+    code: str
+    lists: tuple[Found, ...]
+    providers: frozenset[str]
+
+
+def _signs(recipient: RecipientStatus, reporting_mta: str | None, rules: RuleSet) -> tuple[_Signs, _Said]:
+    text = _text(recipient)
+    said = (_said if len(text) <= _MEMORABLE else _said.__wrapped__)(rules, text)
+    answer = recipient.reply
+    if answer:
+        reply: str | None = str(answer.code)
+    else:
+        leading = _LEADING_REPLY.match(text)
+        reply = leading[1] if leading else None
+    statuses = _statuses(answer.status if answer else None, recipient.status, said.codes)
+    derived = _derived(recipient, text, reply)
+    host, other = _outside(recipient, reporting_mta, rules)
+    return _Signs(recipient.action, said.essence, statuses, derived, reply, host, other), said
+
+
+@lru_cache(maxsize=1024)
+def _said(rules: RuleSet, text: str) -> _Said:
+    folded = fold(text)
+    return _Said(text, folded, rules.phrases.essence(folded), tuple(islice(_codes(text), _STATUSES)))
+
+
+@lru_cache(maxsize=2048)
+def _verdict(rules: RuleSet, signs: _Signs) -> _Verdict:
+    return _Case.of(signs, rules).verdict()
+
+
+def _outcome(verdict: _Verdict, signs: _Signs, said: _Said, rules: RuleSet) -> Outcome:
+    text, words = said.text, verdict.words
+    refused = verdict.disposition is Disposition.BLOCKED or verdict.category is Category.BLOCKED_IP
+    return Outcome(
+        disposition=verdict.disposition,
+        category=verdict.category,
+        rule=verdict.rule,
+        evidence=said.folded[words.start : words.end] if words else verdict.code,
+        diagnostic=text[:MAX_DIAGNOSTIC],
+        status=signs.statuses[0] if signs.statuses else None,
+        blocker=blocker_of(text[:MAX_TEXT], verdict.lists, verdict.providers, rules) if refused else None,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Case:
+    """The signs, and what rules see in them: `hits` are the rows that apply, the one that speaks first."""
+
+    signs: _Signs
     found: tuple[Found, ...]
     providers: frozenset[str]
     rules: RuleSet
+    hits: tuple[Hit, ...]
 
     @classmethod
-    def of(cls, recipient: RecipientStatus, reporting_mta: str | None, rules: RuleSet) -> "_Case":
-        text = _text(recipient)
-        folded = fold(text)
-        found = tuple(rules.phrases.search(folded))
-        leading = None if recipient.reply else _LEADING_REPLY.match(text)
-        reply = str(recipient.reply.code) if recipient.reply else leading[1] if leading else None
-        return cls(
-            text=text,
-            folded=folded,
-            statuses=_statuses(recipient, text),
-            derived=_derived(recipient, text, reply),
-            reply=reply,
-            found=found,
-            providers=_providers(recipient, reporting_mta, found, rules),
-            rules=rules,
-        )
+    def of(cls, signs: _Signs, rules: RuleSet) -> "_Case":
+        found = tuple(rules.phrases.search(signs.essence))
+        case = cls(signs, found, _providers(signs, found, rules), rules, ())
+        failing = signs.action in (Action.FAILED, Action.DELAYED)
+        return replace(case, hits=_ordered(list(case._applying()))) if failing else case
+
+    def verdict(self) -> _Verdict:
+        """Take what the first hit says: a delay counts for nothing, whatever the cause."""
+        match self.signs.action:
+            case Action.DELIVERED | Action.RELAYED | Action.EXPANDED:
+                return self._verdict(Category.DELIVERED, Disposition.NONE, f"action-{self.signs.action}")
+            case Action.DELAYED:
+                delayed = True
+            case Action.FAILED:
+                delayed = False
+            case _:
+                assert_never(self.signs.action)
+        if not self.hits:
+            category = Category.EXPIRED if delayed else Category.UNDETERMINED
+            return self._verdict(category, Disposition.NONE if delayed else Disposition.SOFT, UNMATCHED)
+        winner = self.hits[0]
+        return self._verdict(winner.rule.category, Disposition.NONE if delayed else self._disposition(), winner.rule.id, winner)
+
+    def _verdict(self, category: Category, disposition: Disposition, rule: str, winner: Hit | None = None) -> _Verdict:
+        lists = tuple(one for one in self.found if one.phrase in self.rules.blocklist_marks)
+        words, code = (winner.found, winner.evidence) if winner else (None, "")
+        return _Verdict(category, disposition, rule, words, code, lists, self.providers)
 
     @property
-    def temporary(self) -> bool:
+    def _temporary(self) -> bool:
         """Whether the codes say that trying again may help: the reply if there is one, else the status."""
-        return self.reply[0] == "4" if self.reply else bool(self.statuses) and self.statuses[0][0] == "4"
+        reply, statuses = self.signs.reply, self.signs.statuses
+        return reply[0] == "4" if reply else bool(statuses) and statuses[0][0] == "4"
 
-    def disposition(self, hits: tuple[Hit, ...]) -> Disposition:
+    def _disposition(self) -> Disposition:
         """Take the winner's disposition; a death that is not firm is softened by a temporary code or by a frame that doubts it."""
-        winner = hits[0].rule
-        if winner.disposition is Disposition.HARD and not winner.firm and (self.temporary or any(_doubts(hit, hits[0]) for hit in hits)):
-            return Disposition.SOFT
-        return winner.disposition
+        winner = self.hits[0].rule
+        doubted = self._temporary or any(_doubts(hit, self.hits[0]) for hit in self.hits)
+        return Disposition.SOFT if winner.disposition is Disposition.HARD and not winner.firm and doubted else winner.disposition
 
-    def outcome(self, category: Category, disposition: Disposition, rule: str, evidence: str = "") -> Outcome:
-        refused = disposition is Disposition.BLOCKED or category is Category.BLOCKED_IP
-        return Outcome(
-            disposition=disposition,
-            category=category,
-            rule=rule,
-            evidence=evidence,
-            diagnostic=self.text[:MAX_DIAGNOSTIC],
-            status=self.statuses[0] if self.statuses else None,
-            blocker=blocker_of(self.text[:MAX_TEXT], self.found, self.providers, self.rules) if refused else None,
-        )
-
-    def hits(self) -> Iterator[Hit]:
+    def _applying(self) -> Iterator[Hit]:
         for found in self.found:
             for rule in self.rules.by_phrase.get(found.phrase, ()):
                 if self._provider(rule) and self._codes(rule):
-                    evidence = self.folded[found.start : found.end]
-                    yield Hit(rule=rule, level=Level.FRAME if rule.weak else Level.PHRASE, evidence=evidence, found=found)
-        for voice, status in enumerate(self.statuses):
+                    yield Hit(rule=rule, level=Level.FRAME if rule.weak else Level.PHRASE, evidence="", found=found)
+        for voice, status in enumerate(self.signs.statuses):
             for pattern, level in _patterns(status):
                 for rule in self.rules.by_status.get(pattern, ()):
                     if self._provider(rule) and self._reply(rule):
                         yield Hit(rule=rule, level=self._level(rule, level, voice), evidence=status, voice=voice)
-        for pattern in (self.reply, f"{self.reply[0]}xx") if self.reply else ():
+        reply = self.signs.reply
+        for pattern in (reply, f"{reply[0]}xx") if reply else ():
             for rule in self.rules.by_reply.get(pattern, ()):
                 if self._provider(rule):
                     yield Hit(rule=rule, level=Level.REPLY, evidence=pattern)
 
     def _level(self, rule: Rule, level: Level, voice: int) -> Level:
         """Weigh a status: one that nobody said less than a frame; an exact and firm one (full, sender refused) that decides as words."""
-        if level is Level.STATUS and self.statuses[voice] == self.derived:
+        if level is Level.STATUS and self.signs.statuses[voice] == self.signs.derived:
             return Level.DERIVED_STATUS
         if level is Level.STATUS and rule.firm and voice == 0:
             return Level.PHRASE
@@ -198,12 +264,13 @@ class _Case:
 
     def _codes(self, rule: Rule) -> bool:
         """Tell whether the codes that a row with phrases asks for are there as well."""
-        if rule.statuses and not any(pattern in rule.statuses for status in self.statuses for pattern, _ in _patterns(status)):
+        if rule.statuses and not any(pattern in rule.statuses for status in self.signs.statuses for pattern, _ in _patterns(status)):
             return False
         return self._reply(rule)
 
     def _reply(self, rule: Rule) -> bool:
-        return not rule.replies or (self.reply is not None and (self.reply in rule.replies or f"{self.reply[0]}xx" in rule.replies))
+        reply = self.signs.reply
+        return not rule.replies or (reply is not None and (reply in rule.replies or f"{reply[0]}xx" in rule.replies))
 
 
 def _text(recipient: RecipientStatus) -> str:
@@ -213,13 +280,11 @@ def _text(recipient: RecipientStatus) -> str:
     return recipient.diagnostic
 
 
-def _statuses(recipient: RecipientStatus, text: str) -> tuple[str, ...]:
+@lru_cache(maxsize=1024)
+def _statuses(replied: StatusCode | None, reported: StatusCode | None, spoken: tuple[str, ...]) -> tuple[str, ...]:
     """Return the codes in the order in which they are believed: the deciding reply's, the report's, those in the text; vague ones last."""
-    told = [str(code) for code in (recipient.reply.status if recipient.reply else None, recipient.status) if code]
-    codes = list(dict.fromkeys([*told, *islice(_codes(text), _STATUSES)]))
-    if len(codes) > 1:
-        codes.sort(key=_vague)
-    return tuple(codes[:_STATUSES])
+    codes = list(dict.fromkeys([*(str(code) for code in (replied, reported) if code), *spoken]))
+    return tuple(sorted(codes, key=_vague)[:_STATUSES])
 
 
 def _codes(text: str) -> Iterator[str]:
@@ -227,8 +292,10 @@ def _codes(text: str) -> Iterator[str]:
 
 
 def _derived(recipient: RecipientStatus, text: str, reply: str | None) -> str | None:
-    said = reply is None or (recipient.reply is not None and recipient.reply.status is not None)
-    return None if recipient.status is None or said or str(recipient.status) in text else str(recipient.status)
+    if recipient.status is None or reply is None or (recipient.reply is not None and recipient.reply.status is not None):
+        return None
+    status = str(recipient.status)
+    return None if status in text else status
 
 
 def _vague(status: str) -> bool:
@@ -247,23 +314,34 @@ def _patterns(status: str) -> tuple[tuple[str, Level], ...]:
     )
 
 
-def _providers(recipient: RecipientStatus, reporting_mta: str | None, found: tuple[Found, ...], rules: RuleSet) -> frozenset[str]:
-    """Find who refused: the remote host if it is told, else who reports or keeps the mailbox; and whoever the text bears the mark of."""
-    told = {rules.provider_marks[one.phrase] for one in found if one.phrase in rules.provider_marks}
-    if recipient.remote_mta:
-        told.update(filter(None, [rules.provider_of_host(_host(recipient.remote_mta))]))
-    if not told:
-        address = recipient.final_recipient or recipient.original_recipient or ""
-        told.update(filter(None, [rules.provider_of_domain(address.rpartition("@")[2])]))
-    if not told and reporting_mta:
-        told.update(filter(None, [rules.provider_of_host(_host(reporting_mta))]))
-    return frozenset(told)
+def _providers(signs: _Signs, found: tuple[Found, ...], rules: RuleSet) -> frozenset[str]:
+    """Find who refused: whoever the text bears the mark of, and the remote host; if nobody, whom else it may be."""
+    marks = {rules.provider_marks[one.phrase] for one in found if one.phrase in rules.provider_marks}
+    told = marks | {signs.host} if signs.host else marks
+    return frozenset(told or ({signs.other} if signs.other else ()))
 
 
-def _host(field: str) -> str:
-    """Take the name out of `dns; mx.example.net (192.0.2.1, the server for ...)`."""
+def _outside(recipient: RecipientStatus, reporting_mta: str | None, rules: RuleSet) -> tuple[str | None, str | None]:
+    """Return the provider of the remote host; where none is known, also that of the mailbox, else of who reports."""
+    host = _of_host(rules, recipient.remote_mta) if recipient.remote_mta else None
+    if host:
+        return host, None
+    address = recipient.final_recipient or recipient.original_recipient or ""
+    other = _of_domain(rules, address.rpartition("@")[2])
+    return None, other or (_of_host(rules, reporting_mta) if reporting_mta else None)
+
+
+# Readers bound these fields.
+@lru_cache(maxsize=1024)
+def _of_host(rules: RuleSet, field: str) -> str | None:
+    """Return the provider of `dns; mx.example.net (192.0.2.1, the server for ...)`."""
     name = field.rpartition(";")[2].split(None, 1)
-    return name[0] if name else ""
+    return rules.provider_of_host(name[0]) if name else None
+
+
+@lru_cache(maxsize=1024)
+def _of_domain(rules: RuleSet, domain: str) -> str | None:
+    return rules.provider_of_domain(domain)
 
 
 def _contests(rule: Rule) -> bool:

@@ -19,7 +19,9 @@ _TRIES = 8
 
 _MAX_URL = 200
 _SENTENCE = re.compile(r"[.;!?] ")
-_GLUED = re.compile(r"[._-][a-z0-9]", re.ASCII)
+_GLUED = re.compile(r"[._-][a-zA-Z0-9]", re.ASCII)
+_ASCII_WORDS = re.compile(r"([a-z0-9]+)")
+_BLOT = "X"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +45,10 @@ class _Entry:
 
 @dataclass(frozen=True, slots=True)
 class PhraseIndex:
-    """Phrases by their rarest word."""
+    """Phrases by their rarest word; `vocabulary` are the ASCII words of all of them."""
 
     by_word: Mapping[str, tuple[_Entry, ...]]
+    vocabulary: frozenset[str]
 
     @classmethod
     def build(cls, phrases: Iterable[str], names: Iterable[str] = ()) -> "PhraseIndex":
@@ -59,14 +62,28 @@ class PhraseIndex:
             parts = tuple(part.strip() for part in phrase.split("*"))
             rarest = min(needed, key=lambda word: (often[word], -len(word), word))
             by_word.setdefault(rarest, []).append(_Entry(phrase, needed, parts, phrase.isalpha() and phrase not in loose))
-        return cls({word: tuple(entries) for word, entries in by_word.items()})
+        return cls(
+            {word: tuple(entries) for word, entries in by_word.items()},
+            frozenset(word for phrase in distinct for word in _ASCII_WORDS.findall(phrase)),
+        )
+
+    def essence(self, folded: str) -> str:
+        """Return a folded text with every ASCII word that no phrase holds blotted out, its length kept.
+
+        The search finds in it what it finds in the text, at the same places: phrases stand between ends of words. Names, numbers and ids
+        are gone, so what a server says to a thousand recipients is one text. Nothing folded holds a capital of ASCII.
+        """
+        pieces = _ASCII_WORDS.split(folded)
+        known = self.vocabulary
+        pieces[1::2] = [word if word in known else _BLOT * len(word) for word in pieces[1::2]]
+        return "".join(pieces)
 
     def search(self, folded: str) -> Iterator[Found]:
         """Yield every indexed phrase that stands in `folded`, at its first place."""
         present = words(folded)
         for word in present & self.by_word.keys():
             for entry in self.by_word[word]:
-                if entry.needed <= present:
+                if entry.needed <= present and entry.parts[0] in folded:
                     found = _find(entry, folded)
                     if found:
                         yield Found(entry.phrase, *found)

@@ -17,9 +17,9 @@ from bounced.outcome.rows import BlockList, Rows, Rule
 _Row = TypeVar("_Row")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class RuleSet:
-    """All rows in force, indexed."""
+    """All rows in force, indexed. One is equal to itself alone, so that what it said can be remembered."""
 
     rows: Rows
     phrases: PhraseIndex

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bounced.outcome import Category, Disposition
-from bounced.outcome.judge import MAX_DIAGNOSTIC, UNMATCHED, judge, judge_feedback
+from bounced.outcome import Category, Disposition, Outcome
+from bounced.outcome import judge as judging
+from bounced.outcome.judge import MAX_DIAGNOSTIC, UNMATCHED, judge, judge_feedback, weigh
 from bounced.outcome.ruleset import RuleSet
 from bounced.report import Action, FeedbackReport, RecipientStatus
 from bounced.status import Reply, StatusCode
@@ -18,6 +19,7 @@ from tests.outcome.cases import RULES, judged, recipient, weighed
 
 FIELD = tomllib.loads((Path(__file__).parent / "field.toml").read_text("utf-8"))
 NEVER_HARD = tomllib.loads((Path(__file__).parent / "never_hard.toml").read_text("utf-8"))["texts"]
+_FIELD_TEXTS = [*NEVER_HARD, *(text for row in FIELD.values() for text in row["texts"])]
 
 
 @pytest.mark.parametrize(("meaning", "text"), [(meaning, text) for meaning, row in FIELD.items() for text in row["texts"]])
@@ -302,7 +304,42 @@ def test_judging_is_total(status: RecipientStatus, reporting_mta: str | None) ->
     outcome = judge(status, reporting_mta, RULES)
     assert (outcome.disposition is Disposition.NONE) == (status.action is not Action.FAILED)
     assert outcome.rule
-    assert outcome == judge(status, reporting_mta, RULES)
+    assert outcome == judge(status, reporting_mta, RULES) == weigh(status, reporting_mta, RULES).outcome
+
+
+def remembered(text: str) -> Outcome:
+    """Judge `text` as intake does, which remembers."""
+    return judge(recipient(text), None, RULES)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(_FIELD_TEXTS), st.from_regex(r"[a-z]{1,9}[0-9]{0,4}", fullmatch=True), st.booleans())
+def test_what_is_remembered_is_what_would_be_weighed(text: str, name: str, delayed: bool) -> None:
+    """A text judged before, with other names in it, is judged as if it came for the first time; its evidence is its own."""
+    remembered(text)
+    action = Action.DELAYED if delayed else Action.FAILED
+    status = recipient(f"{text} ({name}@example.net, id {name})".replace("joe", name), address=f"{name}@example.net", action=action)
+    assert judge(status, None, RULES) == weigh(status, None, RULES).outcome
+
+
+def test_memory_is_bounded() -> None:
+    """A flood of texts of which no two are alike is forgotten again, and long texts are not remembered at all."""
+    before = remembered("550 user unknown")
+    for number in range(3000):
+        remembered(f"550 user {'unknown ' * (number % 20)}{'x' * (number % 150)}")
+    held = [memory.cache_info() for memory in (judging._said, judging._verdict)]
+    assert all(0 < one.currsize <= (one.maxsize or 0) <= 2048 for one in held)
+    remembered("550 user unknown " * 100)
+    assert [memory.cache_info().misses for memory in (judging._said, judging._verdict)] == [one.misses for one in held]
+    assert remembered("550 user unknown") == before
+
+
+def test_rules_do_not_share_what_they_remember() -> None:
+    """Another rule set judges the same text by its own rows."""
+    row = '[[rule]]\nid = "mine"\ncategory = "policy"\nphrases = ["user unknown"]\nexample = "550 user unknown"\n'
+    assert remembered("550 user unknown").category == "no-such-user"
+    assert judge(recipient("550 user unknown"), None, RULES.with_rules({"mine.toml": row})).category == "policy"
+    assert remembered("550 user unknown").category == "no-such-user"
 
 
 _PLAIN = [rule for rule in RULES.rows.rules if rule.phrases and not (rule.provider or rule.statuses or rule.replies or rule.weak)]

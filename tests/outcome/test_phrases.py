@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from bounced.outcome.fold import MAX_TEXT, fold, fold_phrase, words
 from bounced.outcome.phrases import GAP, Found, PhraseIndex, usable
 from bounced.outcome.similarity import similarity_key
+from tests.outcome.cases import RULES
 
 
 def found(text: str, *phrases: str, names: tuple[str, ...] = ()) -> set[str]:
@@ -118,3 +119,27 @@ def test_similar_texts_share_a_key() -> None:
 def test_similarity_is_total_and_bounded(text: str) -> None:
     """Every text has a key of at most 200 characters."""
     assert len(similarity_key(text)) <= 200
+
+
+_VOCABULARY = sorted(RULES.phrases.vocabulary)[::7]
+_PIECES = st.sampled_from(
+    [*RULES.by_phrase, *_VOCABULARY, "joe", "x12", "198.51.100.7", "5.1.1", "mx1.example.net", "://", "_", "é", "宛先不明"]
+)
+_GLUE = st.sampled_from([" ", " ", " ", ". ", "", "-", ".", "; ", "@", "'s ", " [", "] "])
+
+
+@given(st.lists(st.tuples(_PIECES, _GLUE), max_size=12))
+def test_essence_holds_every_phrase_where_the_text_does(pieces: list[tuple[str, str]]) -> None:
+    """What is searched and remembered without the words that no phrase holds gives the same phrases at the same places."""
+    folded = fold("".join(piece.replace("*", "somebody") + glue for piece, glue in pieces))
+    essence = RULES.phrases.essence(folded)
+    assert len(essence) == len(folded)
+    assert set(RULES.phrases.search(essence)) == set(RULES.phrases.search(folded))
+
+
+def test_essence_leaves_out_what_names_one_mail() -> None:
+    """Host names, ids and numbers are blotted out, words of phrases are not."""
+    index = PhraseIndex.build(["user unknown"])
+    assert index.essence("mx1: user joe unknown [id 4f-x]") == "XXX: user XXX unknown [XX XX-X]"
+    # Negative control: with a word of the phrase blotted out too, it is found no more.
+    assert not set(index.search(index.essence("user unknown").replace("user", "XXXX")))
