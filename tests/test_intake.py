@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from bounced import alarm
 from bounced.address import AddressKey, address_key
 from bounced.envelope import Envelope
 from bounced.fault import OwnFault
@@ -355,3 +356,53 @@ async def test_the_log_tells_a_bounce_in_one_line_without_its_token(house: House
     seal = forward_path.split("+")[1]
     assert line["mail"] == seal[:7]
     assert seal not in str(line)
+
+
+async def test_a_mailed_unsubscribe_blocks_in_its_stream(house: House) -> None:
+    """Who answers our List-Unsubscribe by mail, at the return path of a mail to him, gets no more of that stream."""
+    answer = b"From: joe@example.org\nTo: b@bounces.example.net\nSubject: unsubscribe\n\n"
+    events = await house.bounce(answer, house.signed(scope=NEWS))
+
+    assert [(type(event), getattr(event, "feedback_type", "")) for event in events] == [(Complained, "opt-out")]
+    assert (house.cause(scope=NEWS), house.cause()) == (Cause.COMPLAINT, None)
+
+
+async def test_events_name_the_provider(house: House) -> None:
+    """A bounce and a notice are counted to who keeps the mailbox or refused, by one name."""
+    gmail = "joe@gmail.com"
+    for number, status in enumerate(("5.1.1", "4.4.1")):
+        claims = house.admit(house.signed(gmail, at=NOW - number))
+        assert isinstance(claims, Claims)
+        content = dsn(recipient(gmail, status, "no", "failed" if number == 0 else "delayed"))
+        await house.intake.accept(envelope(house.signed(gmail, at=NOW - number)), claims, content)
+    bounce, notice = house.store.history(AddressKey(gmail))
+
+    assert isinstance(bounce, Bounced)
+    assert isinstance(notice, Noticed)
+    assert (bounce.provider, notice.provider) == ("google", "google")
+
+
+async def test_an_outage_is_told_once(house: House) -> None:
+    """When established addresses of one provider die in numbers it is told once, by an event of the log, and none of them is blocked."""
+    old = Noticed(
+        at=NOW - 20 * DAY, key=AddressKey("x@gmail.com"), scope=NEWS, token="x", signed_at=0, what="", reader="", provider="google"
+    )
+    await house.store.record(old)
+    people = [f"user{number}@gmail.com" for number in range(60)]
+    for person in people:
+        await house.store.record(Delivered(at=NOW - DAY, key=AddressKey(person), scope=NEWS, by="mailer"))
+    with capture_logs() as lines:
+        for person in people:
+            forward_path = house.signed(person)
+            claims = house.admit(forward_path)
+            assert isinstance(claims, Claims)
+            await house.intake.accept(envelope(forward_path), claims, dsn(recipient(person, "5.1.1", "550-5.1.1 does not exist - gsmtp")))
+
+    (opened,) = [line for line in lines if line["event"] == "incident.opened"]
+    assert (opened["log_level"], opened["kind"], opened["subject"]) == ("warning", "outage", "google")
+    assert [house.cause(person) for person in people] == [None] * 60
+    assert [line["held"] for line in lines if "held" in line][-1] == opened["id"]
+
+    with capture_logs() as lines:
+        alarm.tell(await house.store.settle(NOW + 3 * 3600))
+    assert [(line["event"], line["id"], line["count"]) for line in lines] == [("incident.closed", opened["id"], 60)]
