@@ -1,6 +1,6 @@
 """The outage guard: tells a provider's bad day from addresses that died.
 
-For: noticing, bounce by bounce, that one provider refuses as unknown whom it knew yesterday (Gmail did so for hours on 15 December
+For: noticing, bounce by bounce, that one provider refuses as unknown whom it knew yesterday (Gmail did so for hours in December
 2020), so that these verdicts can be held back. Never: which address is concerned, a clock, or what becomes of a verdict that is held.
 
 A flood alone says nothing: after a large campaign dead addresses come by the thousand. Two things together do. Most of what the provider
