@@ -4,6 +4,7 @@ For: whoever doubts a judgement. Never: the daemon, or the store.
 """
 
 import json
+import logging
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -24,6 +25,8 @@ def explain_(config_file: Path, paths: Sequence[str], json_: bool) -> None:
     from bounced.explain import as_json, as_text, explain  # noqa: PLC0415
     from bounced.outcome.ruleset import RuleSet  # noqa: PLC0415
 
+    # It writes a traceback, strangers' words in it, for mail that one of its detectors stumbles over.
+    logging.getLogger("flufl.bounce").setLevel(logging.CRITICAL)
     rules = rules_of(config.load(config_file)) if config_file.exists() else RuleSet.builtin()
     for name, content in _messages(paths):
         explanation = explain(content, rules)

@@ -140,7 +140,8 @@ def _code_point(found: re.Match[str]) -> str:
 def original(value: str, final: str | None) -> str | None:
     """Read an Original-Recipient field (RFC 3464 section 2.3.1). Exim and others copy ORCPT into it as it came.
 
-    That was xtext (RFC 3461 section 4). It is taken for xtext where it then says what the final recipient says, or where every "+" begins a pair that xtext needs.
+    That was xtext (RFC 3461 section 4). It is taken for xtext where it then says what the final recipient says, or where every "+" begins
+    a pair that xtext needs.
     """
     written = address(value)
     if written is None or "+" not in written:

@@ -427,3 +427,184 @@ NO_BOUNCES = {
     "person": PERSON,
 }
 ALL = BOUNCES | NO_BOUNCES | {"sieve-reject": SIEVE_REJECT}
+
+# After the examples that the standards give: their fields, forms and oddities, with names under .example.
+RFC_EXAMPLES = {
+    "rfc3464-simple": b"""Date: Thu, 7 Jul 1994 17:16:05 -0400
+From: Mail Delivery Subsystem <MAILER-DAEMON@cs.there.example>
+Message-Id: <199407072116.RAA14128@cs.there.example>
+Subject: Returned mail: Cannot send message for 5 days
+To: <owner-list@ours.example>
+MIME-Version: 1.0
+Content-Type: multipart/report; report-type=delivery-status;
+      boundary="RAA14128.773615765/CS.THERE.EXAMPLE"
+
+--RAA14128.773615765/CS.THERE.EXAMPLE
+
+The original message was received at Sat, 2 Jul 1994 17:10:28 -0400
+from root@localhost
+
+   ----- The following addresses had delivery problems -----
+<louis@larry.there.example>  (unrecoverable error)
+
+   ----- Transcript of session follows -----
+<louis@larry.there.example>... Deferred: Connection timed out
+      with larry.there.example.
+Message could not be delivered for 5 days
+Message will be deleted from queue
+
+--RAA14128.773615765/CS.THERE.EXAMPLE
+content-type: message/delivery-status
+
+Reporting-MTA: dns; cs.there.example
+
+Original-Recipient: rfc822;louis@larry.there.example
+Final-Recipient: rfc822;louis@larry.there.example
+Action: failed
+Status: 4.0.0
+Diagnostic-Code: smtp; 426 connection timed out
+Last-Attempt-Date: Thu, 7 Jul 1994 17:15:49 -0400
+
+--RAA14128.773615765/CS.THERE.EXAMPLE
+content-type: message/rfc822
+
+Message-ID: <m1@ours.example>
+From: owner-list@ours.example
+
+--RAA14128.773615765/CS.THERE.EXAMPLE--
+""",
+    "rfc3464-many": b"""From: Mail Delivery System <postmaster@pure.example>
+To: <sender@ours.example>
+Subject: Delivery failure
+MIME-Version: 1.0
+Content-Type: multipart/report; report-type=delivery-status; boundary="A41C7.838631588=_/mm1"
+
+--A41C7.838631588=_/mm1
+
+Processing your mail message caused the following errors:
+
+error: err.nosuchuser: newsletter@boojum.example
+
+--A41C7.838631588=_/mm1
+content-type: message/delivery-status
+
+Reporting-MTA: dns; mm1.there.example
+Arrival-Date: Mon, 29 Jul 1996 02:12:50 -0700
+
+Final-Recipient: RFC822; newsletter@boojum.example
+Action: failed
+Diagnostic-Code: X-LOCAL; 500 (err.nosuchuser)
+
+Final-Recipient: rfc822;george@mxa.example (after two hops)
+Action: delayed
+Status: 4.0.0 (unknown temporary failure)
+
+Original-Recipient: rfc822;all@list.example
+Final-Recipient: X400; /S=Mailer/PRMD=there/ADMD= /C=us/
+Action: relayed
+
+--A41C7.838631588=_/mm1
+content-type: TEXT/RFC822-HEADERS
+
+Received: from ours.example by mm1.there.example; Mon, 29 Jul 1996 02:12:50 -0700
+--A41C7.838631588=_/mm1--
+""",
+    "rfc3464-gateway": b"""From: Mail Delivery Subsystem <postmaster@gw.there.example>
+Subject: Undeliverable mail
+Content-Type: multipart/report; report-type=delivery-status; boundary=84229080704991.122306.SYS30
+
+--84229080704991.122306.SYS30
+
+--84229080704991.122306.SYS30
+Content-type: message/delivery-status
+
+Reporting-MTA: mailbus; SYS30
+DSN-Gateway: dns; gw.there.example
+
+Final-Recipient: unknown; nair_s
+Status: 5.0.0 (unknown permanent failure)
+Action: failed
+
+--84229080704991.122306.SYS30--
+""",
+    "rfc3464-delay": b"""From: Mail Delivery System <MAILER-DAEMON@nsfnet.example>
+Subject: Warning: message delayed
+Content-Type: multipart/report; report-type=delivery-status; boundary=foobar
+
+--foobar
+content-type: text/plain
+
+The following message is still being tried. You do not need to resend it.
+
+--foobar
+content-type: message/delivery-status
+
+Reporting-MTA: dns; sun2.nsfnet.example
+
+Final-Recipient: rfc822;thomas@de-montfort.example
+Status: 4.0.0 (unknown temporary failure)
+Action: delayed
+Will-Retry-Until: Thu, 14 Jul 1994 17:15:49 -0400
+
+--foobar--
+""",
+    "rfc5965-all-fields": b"""From: <abusedesk@isp.example>
+Subject: FW: Earn money
+To: <abuse@ours.example>
+MIME-Version: 1.0
+Content-Type: multipart/report; report-type=feedback-report;
+     boundary="part1_13d.2e68ed54_boundary"
+
+--part1_13d.2e68ed54_boundary
+Content-Type: text/plain; charset="US-ASCII"
+Content-Transfer-Encoding: 7bit
+
+This is an email abuse report for an email message received from IP 192.0.2.1.
+
+--part1_13d.2e68ed54_boundary
+Content-Type: message/feedback-report
+
+Feedback-Type: abuse
+User-Agent: SomeGenerator/1.0
+Version: 1
+Original-Mail-From: <b+token@bounces.example>
+Original-Rcpt-To: <user@there.example>
+Arrival-Date: Thu, 8 Mar 2005 14:00:00 EDT
+Reporting-MTA: dns; mail.there.example
+Source-IP: 192.0.2.1
+Authentication-Results: mail.there.example;
+               spf=fail smtp.mail=b+token@bounces.example
+Reported-Domain: ours.example
+Reported-Uri: http://ours.example/earn_money.html
+Removal-Recipient: user@there.example
+
+--part1_13d.2e68ed54_boundary
+Content-Type: message/rfc822
+Content-Disposition: inline
+
+From: <news@ours.example>
+To: <user@there.example>
+Message-ID: <8787KJKJ3K4J3K4J3K4J3.mail@ours.example>
+
+Spam.
+--part1_13d.2e68ed54_boundary--
+""",
+    "rfc8098-receipt": b"""From: Joe Recipient <joe@there.example>
+Subject: Re: Disposition notification
+Content-Type: multipart/report; report-type=disposition-notification; boundary="RAA14128.773615765/there.example"
+
+--RAA14128.773615765/there.example
+
+The message sent to Joe has been displayed. This is no guarantee that it has been read or understood.
+
+--RAA14128.773615765/there.example
+content-type: message/disposition-notification
+
+Reporting-UA: joes-pc.there.example; Foomail 97.1
+Original-Recipient: rfc822;joe@there.example
+Final-Recipient: rfc822;joe@there.example
+Disposition: manual-action/MDN-sent-manually; displayed
+
+--RAA14128.773615765/there.example--
+""",
+}

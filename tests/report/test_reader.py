@@ -12,43 +12,18 @@ from hypothesis import strategies as st
 from bounced.report import Action, AutomaticReply, DeliveryReport, FeedbackReport, Report, Unrecognized
 from bounced.report.reader import read
 from tests.report import samples
+from tests.report.mutations import mutated
 
 _REPORTS = (DeliveryReport, FeedbackReport, AutomaticReply, Unrecognized)
 _SEEDS = list(samples.ALL.values())
 
 
-def _mutated(seed: bytes, chance: random.Random) -> bytes:
-    content = bytearray(seed)
-    for _ in range(chance.randint(1, 12)):
-        at = chance.randrange(len(content) + 1)
-        match chance.randrange(6):
-            case 0:
-                content[at : at + 1] = bytes([chance.randrange(256)])
-            case 1:
-                del content[at : at + chance.randint(1, 200)]
-            case 2:
-                other = chance.choice(_SEEDS)
-                start = chance.randrange(len(other))
-                content[at:at] = other[start : start + chance.randint(1, 400)]
-            case 3:
-                content[at:at] = chance.choice([b"\n\n", b"\r", b"--=_1", b"<", b"@", b"\x1b$B", b"\\303", b"=?utf-8?q?", b"5.1.1", b"\0"])
-            case 4:
-                content = content.replace(b"\n", chance.choice([b"\r\n", b"\r", b"\n"]))
-            case _:
-                piece = content[at : at + chance.randint(1, 80)]
-                content[at:at] = piece * chance.randint(1, 20)
-    return bytes(content)
-
-
-def test_nothing_makes_it_raise_and_the_same_octets_give_the_same_report() -> None:
-    """Ten thousand mutations of every kind of letter each give a report, twice the same for every tenth."""
-    chance = random.Random(20261122)
-    for number in range(10_000):
-        content = _mutated(chance.choice(_SEEDS), chance)
-        report = read(content)
-        assert isinstance(report, _REPORTS)
-        if number % 10 == 0:
-            assert read(content) == report
+def test_the_same_octets_give_the_same_report() -> None:
+    """A thousand damaged letters are each read alike twice."""
+    chance = random.Random(20261123)
+    for _ in range(1000):
+        content = mutated(chance.choice(_SEEDS), _SEEDS, chance)
+        assert read(content) == read(content)
 
 
 @given(st.binary(max_size=600))
