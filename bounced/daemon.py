@@ -101,6 +101,7 @@ async def _build(config: Config, ring: KeyRing, stack: contextlib.AsyncExitStack
     )
     stack.push_async_callback(_flush, intake)
     consult = Consult(domain=config.return_path.domains[0], return_path=return_path, store=store, clock=time.time)
+    stack.push_async_callback(consult.drain)
     for chore in (_flush_now_and_then(intake, store), _feed_watchdog(consult)):
         stack.push_async_callback(_cancel, asyncio.create_task(chore))
     return intake, consult
