@@ -24,6 +24,7 @@ from bounced.report import Report, last_resort
 from bounced.report.reader import read
 from tests.report import samples
 from tests.report.mutations import mutated
+from tests.report.seeds import EVERY
 
 MAX_SECONDS = 1.0
 MAX_MIB = 200
@@ -89,7 +90,7 @@ def fuzz(count: int, seeds: Sequence[bytes], number: int, reader: Callable[[byte
 def seeds_of(directories: Iterable[Path]) -> list[bytes]:
     """Return our own letters and what the directories hold."""
     files = (path for directory in directories for path in sorted(directory.rglob("*")) if path.is_file())
-    return [*samples.ALL.values(), *samples.RFC_EXAMPLES.values(), *(path.read_bytes() for path in files)]
+    return [*samples.ALL.values(), *samples.RFC_EXAMPLES.values(), *EVERY.values(), *(path.read_bytes() for path in files)]
 
 
 def main(count: int, directories: Sequence[Path]) -> None:

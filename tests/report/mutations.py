@@ -1,6 +1,6 @@
 """Returned mail, damaged in ways that mail is damaged, or that somebody may think of: octets, fields, structure.
 
-For: test_reader and fuzz.py. Never: reading; whatever comes out is only octets.
+For: fuzz.py. Never: reading; whatever comes out is only octets.
 """
 
 import random
