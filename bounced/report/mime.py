@@ -21,6 +21,19 @@ _BOUNDARY_LIMIT = 256  # RFC 2046 says 70; longer ones are met
 _HEADER_VALUE_LIMIT = 16 << 10
 _LF = 10
 _FIELD_START = re.compile(rb"[!-9;-~]{1,100}[ \t]*:")
+# The first Content-Type, with a boundary only if it is written as usual.
+_USUAL_START = re.compile(rb"(?!content-type)[a-z][a-z-]{1,40}:", re.IGNORECASE)
+_USUAL_REPORT = re.compile(
+    rb"\ncontent-type:(?:[ \t]*multipart/report;[ \t]*(?:\n[ \t]+)?(?:report-type=\"?[a-z-]{1,40}\"?;[ \t]*(?:\n[ \t]+)?)?boundary="
+    rb"(?:\"([\w'()+,./:=-]{1,100})\"|([\w'()+,./:=-]{1,100}))(?=[;\n]))?",
+    re.IGNORECASE,
+)
+_USUAL_PART = re.compile(
+    rb"(?:content-(?:description|id|language):[^\n]{0,200}\n){0,3}content-type:[ \t]*([a-z]{1,20}/[a-z0-9.-]{1,60})(?:;[^\n]{0,200}"
+    rb"(?:\n[ \t][^\n]{1,200}){0,5})?\n(?:content-[a-z-]{1,40}:[^\n]{0,200}\n){0,3}\n",
+    re.IGNORECASE,
+)
+_USUAL_PARTS = 10
 _PARAMETER = re.compile(r';[ \t]*([A-Za-z0-9_*-]{1,40})[ \t]*=[ \t]*(?:"([^"]{0,300})"|([^\s;"]{1,300}))')
 _ENCODED_WORD = re.compile(r"=\?([^?\s]{1,40})\?([bBqQ])\?([^?]{0,2000})\?=(?:\s{1,8}(?==\?))?")
 _NOT_BASE64 = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"))
@@ -56,28 +69,37 @@ _CODECS = {
 class Headers:
     """The header block of one entity, searched without being parsed: most of it nobody asks for."""
 
-    __slots__ = ("_block", "_lower")
+    __slots__ = ("_folded", "_given")
 
     def __init__(self, block: bytes) -> None:
-        self._block = b"\n" + block
-        self._lower = self._block.lower()
+        self._given = block
+        self._folded: bytes | None = None
 
     @property
     def block(self) -> bytes:
         """The whole block, a line feed before it."""
-        return self._block
+        return b"\n" + self._given
+
+    @property
+    def _lower(self) -> bytes:
+        """The same in lower case, made when somebody asks."""
+        if self._folded is None:
+            self._folded = b"\n" + self._given.lower()
+        return self._folded
 
     def raw(self, name: bytes, start: int = 0) -> tuple[bytes, int] | None:
         """Return the first value of `name` (lower case) from `start` on, still folded, and where it ends."""
         at = self._lower.find(b"\n" + name + b":", start)
         if at < 0:
             return None
-        at += len(name) + 2
-        end = self._block.find(b"\n", at)
-        while end >= 0 and self._block[end + 1 : end + 2] in (b" ", b"\t"):
-            end = self._block.find(b"\n", end + 1)
-        end = len(self._block) if end < 0 else end
-        return self._block[at : min(end, at + _HEADER_VALUE_LIMIT)], end
+        # One less than in the block with the line feed.
+        at += len(name) + 1
+        given = self._given
+        end = given.find(b"\n", at)
+        while end >= 0 and given[end + 1 : end + 2] in (b" ", b"\t"):
+            end = given.find(b"\n", end + 1)
+        end = len(given) if end < 0 else end
+        return given[at : min(end, at + _HEADER_VALUE_LIMIT)], end + 1
 
     def get(self, name: bytes) -> str:
         """Return the first value of `name` (lower case): unfolded, encoded words decoded; empty if there is none."""
@@ -152,7 +174,8 @@ class Message(NamedTuple):
 def scan(content: bytes) -> Message:
     """Find the parts of a message. Total: whatever `content` holds, a Message comes back."""
     buffer = _with_line_feeds(content[:SCAN_LIMIT]).lstrip(b"\n")
-    return _scan(buffer, 0, len(buffer), 0, len(content) > SCAN_LIMIT)
+    over_limit = len(content) > SCAN_LIMIT
+    return _usual(buffer, over_limit) or _scan(buffer, 0, len(buffer), 0, over_limit)
 
 
 def inner_message(part: Part) -> Message:
@@ -176,6 +199,39 @@ def _inner(part: Part) -> tuple[bytes, int, int]:
     while start < end and buffer[start] == _LF:
         start += 1
     return buffer, start, end
+
+
+def _usual(buffer: bytes, over_limit: bool) -> Message | None:
+    """Scan a message whose header and parts are written as nearly all reports are; what it returns is what `_scan` would.
+
+    None if anything is not plain: then the whole way is gone.
+    """
+    blank = buffer.find(b"\n\n", 0, HEADER_LIMIT)
+    found = _USUAL_REPORT.search(buffer, 0, blank + 1) if blank > 0 and _USUAL_START.match(buffer) else None
+    boundary = found and (found[1] or found[2])
+    if not found or not boundary or buffer.count(b"\n", 0, blank) > HEADER_LINES:
+        return None
+    leaves: list[Part] = []
+    delimiter = b"\n--" + boundary
+    opened, over = 0, False
+    at = buffer.find(delimiter, blank + 1)
+    for _ in range(_USUAL_PARTS):
+        if at < 0:
+            break
+        if opened:
+            head = _USUAL_PART.match(buffer, opened, at)
+            if not head or len(leaves) >= PARTS:
+                return None
+            part = Part(buffer, Headers(buffer[opened : head.end() - 2]), head[1].decode("ascii").lower(), head.end(), at, 1)
+            over = _collect(leaves, part) or over
+        opened = at + len(delimiter) + 1
+        mark = buffer[opened - 1 : opened + 1]
+        if mark == b"--":
+            return Message(Headers(buffer[:blank]), "multipart/report", tuple(leaves), over or over_limit) if leaves else None
+        if mark[:1] != b"\n":
+            return None
+        at = buffer.find(delimiter, opened - 1)
+    return None
 
 
 def _scan(buffer: bytes, start: int, end: int, level: int, over_limit: bool) -> Message:
