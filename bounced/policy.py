@@ -207,7 +207,9 @@ def _bounced(record: AddressRecord, event: Bounced, policy: Policy) -> AddressRe
             return _put(record, _block(standing, cause, category, event.at, treatment))
         case Effect.STRIKE if record.delivered_at is None or event.signed_at > record.delivered_at:
             kept = max(_KEPT_STRIKES, treatment.threshold)
-            struck = replace(standing, struck=tuple(sorted((*standing.struck, event.signed_at)))[-kept:])
+            # Where the operator lets others than soft bounces strike, a mail that supersedes its own earlier strike is still one strike.
+            again = policy.categories and event.signed_at in standing.struck
+            struck = standing if again else replace(standing, struck=tuple(sorted((*standing.struck, event.signed_at)))[-kept:])
             if struck.strikes >= treatment.threshold:
                 struck = _block(struck, Cause.SOFT, category, event.at, treatment)
             return _put(record, struck)

@@ -699,6 +699,20 @@ def test_thresholds_by_category() -> None:
     assert total(replace(soft(29), outcome=other), record=record, policy=policy).block(NEWS, 300) is not None
 
 
+def test_one_mail_is_one_strike_also_where_deaths_strike() -> None:
+    """A mail that comes back refused, then soft, then dead is one strike where the operator lets all three strike."""
+    strike = Treatment(action=Effect.STRIKE, threshold=2)
+    policy = Policy(soft_limit=2, categories={Category.NO_SUCH_USER: strike, Category.BLOCKED_IP: strike})
+    worse = [bounced(disposition) for disposition in (Disposition.BLOCKED, Disposition.SOFT, Disposition.HARD)]
+    assert all(adds(event, worse[:number]) for number, event in enumerate(worse))
+
+    record = total(*worse, policy=policy)
+
+    assert record.standing(EVERYWHERE).struck == (50,)
+    assert record.block(NEWS, 300) is None
+    assert total(bounced(Disposition.HARD, signed_at=51, token="u"), record=record, policy=policy).block(NEWS, 300) is not None
+
+
 def test_many_strikes_are_not_kept_for_ever() -> None:
     """Of strikes that block nobody any more the newest twenty are kept."""
     assert total(*(soft(at) for at in range(100))).standing(EVERYWHERE).struck == tuple(range(80, 100))
