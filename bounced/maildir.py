@@ -12,9 +12,12 @@ from pathlib import Path
 
 from bounced.fault import OwnFault
 
+_MOST_MESSAGES = 10_000
+"""A small message takes a whole block of the disk, and all are looked at whenever one more comes."""
+
 
 class Maildir:
-    """Messages in `path`, one file each, at most `quota` octets in all: beyond that the oldest go first."""
+    """Messages in `path`, one file each, at most `quota` octets and 10,000 messages in all: beyond that the oldest go first."""
 
     def __init__(self, path: Path, quota: int) -> None:
         """Take `path` as it is; it is made when the first message comes."""
@@ -24,35 +27,41 @@ class Maildir:
         self._host = socket.gethostname().replace("/", "\\057").replace(":", "\\072")
         self._lock = asyncio.Lock()
 
-    async def keep(self, content: bytes) -> None:
-        """Keep one message; returns when it is on disk. Raises OwnFault where that fails."""
+    async def keep(self, content: bytes) -> Path:
+        """Keep one message; returns where, when it is on disk. Raises OwnFault where that fails."""
         async with self._lock:
             try:
-                await asyncio.to_thread(self._write, content)
+                return await asyncio.to_thread(self._write, content)
             except OSError as error:
                 raise OwnFault(f"cannot write to {self._path}: {error.strerror}") from error
 
-    def _write(self, content: bytes) -> None:
+    def _write(self, content: bytes) -> Path:
         for part in ("tmp", "new", "cur"):
             (self._path / part).mkdir(mode=0o700, parents=True, exist_ok=True)
         self._make_room(len(content))
         name = f"{time.time_ns() // 10**9}.P{os.getpid()}Q{next(self._serial)}R{os.urandom(4).hex()}.{self._host}"
         draft = self._path / "tmp" / name
-        with open(draft, "xb", opener=_private) as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.rename(self._path / "new" / name)
+        try:
+            with open(draft, "xb", opener=_private) as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            kept = draft.rename(self._path / "new" / name)
+        except BaseException:
+            # On a full disk each try would leave a part behind, and no room would ever be had again.
+            draft.unlink(missing_ok=True)
+            raise
         _sync_directory(self._path / "new")
+        return kept
 
     def _make_room(self, octets: int) -> None:
         kept = sorted((file for part in ("new", "cur") for file in (self._path / part).iterdir()), key=lambda file: file.name)
         sizes = {file: file.stat().st_size for file in kept}
-        excess = sum(sizes.values()) + octets - self._quota
-        for file in kept:
-            if excess <= 0:
+        excess, most = sum(sizes.values()) + octets - self._quota, len(kept) + 1 - _MOST_MESSAGES
+        for number, file in enumerate(kept):
+            if excess <= 0 and number >= most:
                 return
-            file.unlink()
+            file.unlink(missing_ok=True)
             excess -= sizes[file]
 
 

@@ -1,5 +1,6 @@
 """The Maildir that has mail on disk before it says so."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -49,6 +50,33 @@ async def test_a_message_over_the_quota_is_kept_alone(tmp_path: Path) -> None:
     await maildir.keep(b"x" * 50)
 
     assert _messages(tmp_path) == [b"x" * 50]
+
+
+async def test_many_small_messages_take_no_endless_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The number of messages is bounded too, since a message of one octet takes a block of the disk: the oldest go."""
+    monkeypatch.setattr("bounced.maildir._MOST_MESSAGES", 3)
+    maildir = Maildir(tmp_path, quota=1 << 20)
+
+    for number in range(5):
+        await maildir.keep(b"%d" % number)
+
+    assert sorted(_messages(tmp_path)) == [b"2", b"3", b"4"]
+
+
+async def test_a_full_disk_gets_no_fuller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message that could not be written whole leaves nothing behind: its sender comes again and again."""
+
+    def no_room(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", no_room)
+    maildir = Maildir(tmp_path, quota=1 << 20)
+
+    for _ in range(3):
+        with pytest.raises(OwnFault, match="No space left"):
+            await maildir.keep(b"x")
+
+    assert [list((tmp_path / part).iterdir()) for part in ("tmp", "new", "cur")] == [[], [], []]
 
 
 async def test_what_cannot_be_written_is_our_fault(tmp_path: Path) -> None:
