@@ -87,9 +87,11 @@ class Intake:
             return
         report = read(content)
         event = self._event(report, admission, envelope)
-        if isinstance(report, Unrecognized):
-            await self._unread.keep(_with_trace(envelope, content))
+        unread = await self._unread.keep(_with_trace(envelope, content)) if isinstance(report, Unrecognized) else None
         recorded = await self._store.record(event)
+        if unread is not None and not recorded.fresh:
+            # Else whoever holds one token could push out all that others have sent.
+            unread.unlink(missing_ok=True)
         self._tell(event, recorded, len(content))
         alarm.tell(recorded.turned)
 

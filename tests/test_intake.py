@@ -298,6 +298,15 @@ async def test_what_nobody_can_read_is_taken_noted_and_kept(house: House) -> Non
     assert file.read_bytes().endswith(junk)
 
 
+async def test_what_nobody_can_read_is_kept_once_for_each_mail(house: House) -> None:
+    """Whoever sends junk to one return path again and again is told 250, and neither fills the disk nor pushes out what others sent."""
+    for number in range(20):
+        await house.bounce(b"junk %d" % number)
+
+    (file,) = (house.kept / "unread" / "new").iterdir()
+    assert file.read_bytes().endswith(b"junk 0")
+
+
 async def test_mail_for_people_is_kept_and_not_judged(house: House) -> None:
     """Mail to postmaster, with and without domain, and to abuse goes to the Maildir with its envelope, even if it is a bounce."""
     for forward_path in ("postmaster", "PostMaster@bounces.example.net", "abuse@old.example.net"):
