@@ -5,18 +5,24 @@ For: everything that a door asks of the store on somebody's behalf. Never: a wir
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import assert_never
 
 import structlog
 
 from bounced.address import AddressError, AddressKey, address_key
+from bounced.incident import Incident, Ruling
 from bounced.policy import awaits_success
 from bounced.query import Answer, Aside, Check, Clear, Garbled, Question, Sign, SignedPath, Suppressed, Trouble
 from bounced.record import AddressRecord, AnyEvent, Blocked, Delivered, Released, Sent, Standing
-from bounced.returnpath import Claims, Refusal, ReturnPath
+from bounced.returnpath import FORGOTTEN, Claims, Refusal, ReturnPath
 from bounced.scope import EVERYWHERE, Scope
-from bounced.store import Recorded, Store, StoreFault, Tally
+from bounced.store import Overview, Place, Recorded, Store, StoreFault, Tally
+from bounced.store.rows import without
+
+_PAGE = 500
+"""What is listed at once: it takes the event loop some milliseconds."""
 
 
 class Consult:
@@ -28,6 +34,7 @@ class Consult:
         self._return_path = return_path
         self._store = store
         self._clock = clock
+        self._any_forgotten: bool | None = None
         self._remembering: dict[AddressKey, asyncio.Task[None]] = {}
         self._log = structlog.get_logger("consult")
 
@@ -59,13 +66,19 @@ class Consult:
         if question.scope not in self._return_path.scopes:
             return Trouble("this scope is not declared in the configuration")
         try:
-            block = self._store.look_up(address_key(question.recipient)).block(question.scope, self.now())
+            block = self.block_of(address_key(question.recipient), question.scope)
         except AddressError:
             return Clear()
         except StoreFault as fault:
             self._log.error("query.failed", why=str(fault))
             return Trouble("the suppression list cannot be read now")
         return Clear() if block is None else Suppressed(reply_text(block))
+
+    def block_of(self, key: AddressKey, scope: Scope) -> Standing | None:
+        """Return what keeps mail of a stream from an address, also from a forgotten one; None means clear. Raises StoreFault."""
+        now = self.now()
+        blocks = (self._store.look_up(one).block(scope, now) for one in (key, *self._pseudonyms(key)))
+        return next((block for block in blocks if block is not None), None)
 
     async def sign(self, question: Sign) -> SignedPath | Trouble:
         """Sign a return path for one mail; where it is opaque, the store knows the recipient before it is handed out."""
@@ -95,9 +108,14 @@ class Consult:
         return self._return_path.verify(local_part, self.now(), self._store.recipient_of)
 
     def why(self, address: str) -> tuple[AddressRecord, Sequence[AnyEvent]]:
-        """Return an address's record and all its events. Raises AddressError, StoreFault."""
+        """Return an address's record and all its events; those of a forgotten one are of its pseudonym. Raises AddressError, StoreFault."""
         key = address_key(address)
-        return self._store.look_up(key), self._store.history(key)
+        record = self._store.look_up(key)
+        if record.known_since is None:
+            for pseudonym in self._pseudonyms(key):
+                if (forgotten := self._store.look_up(pseudonym)).known_since is not None:
+                    return replace(forgotten, key=key), self._store.history(pseudonym)
+        return record, self._store.history(key)
 
     async def block(self, address: str, scope: Scope, *, by: str, reason: str) -> Recorded:
         """Put an address on the list, in one stream or EVERYWHERE. Raises AddressError, StoreFault."""
@@ -105,7 +123,28 @@ class Consult:
 
     async def release(self, address: str, scope: Scope = EVERYWHERE, *, by: str, reason: str) -> Recorded:
         """Take an address off the list; mail signed before counts no more. Raises AddressError, StoreFault."""
-        return await self._tell(Released(at=self.now(), key=address_key(address), scope=scope, by=by, reason=reason))
+        key = address_key(address)
+        for pseudonym in self._pseudonyms(key):
+            if self._store.look_up(pseudonym).standings:
+                await self._tell(Released(at=self.now(), key=pseudonym, scope=scope, by=by, reason=reason))
+        return await self._tell(Released(at=self.now(), key=key, scope=scope, by=by, reason=reason))
+
+    async def forget(self, address: str, *, by: str, reason: str) -> bool:
+        """Erase all that is known of an address; its blocks survive under a pseudonym. Tell whether it has any.
+
+        Raises AddressError, StoreFault; what was cut short is finished by asking again.
+        """
+        key = address_key(address)
+        pseudonym = self._return_path.ring.pseudonyms(key)[0]
+        now = self.now()
+        for standing in self._store.look_up(key).standings:
+            if standing.blocks(now):
+                because = f"forgotten: {without(reason, key)}; it was {standing.cause}, {standing.category}"
+                await self._store.record(Blocked(at=now, key=pseudonym, scope=standing.scope, by=by, reason=because))
+        self._any_forgotten = None
+        await self._store.forget(key)
+        self._log.info("address.forgotten", rcpt=pseudonym, by=by)
+        return any(self._store.look_up(one).standings for one in self._pseudonyms(key))
 
     async def delivered(self, address: str, scope: Scope, *, by: str) -> Recorded:
         """Hear from a mailer that a mail arrived: a run of soft bounces ends. Raises AddressError, StoreFault."""
@@ -114,6 +153,46 @@ class Consult:
     def tallies(self) -> Mapping[Tally, int]:
         """Return how often what was refused or repeated. Raises StoreFault."""
         return self._store.tallies()
+
+    def listed(
+        self, after: Place | None, cause: str | None, scope: Scope | None
+    ) -> tuple[Sequence[tuple[AddressKey, Standing]], Place | None]:
+        """Return the next blocks, of a cause or category, of a scope, and from where to go on (None: these are the last).
+
+        There may be none among the next though there are some later. Raises StoreFault.
+        """
+        page, now = self._store.standings(after, _PAGE), self.now()
+        found = [
+            (key, standing)
+            for key, standing in page
+            if standing.blocks(now) and cause in (None, standing.cause, standing.category) and scope in (None, standing.scope)
+        ]
+        return found, (page[-1][0], page[-1][1].scope) if len(page) == _PAGE else None
+
+    async def overview(self, days: int) -> Overview:
+        """Count what there is, and the bounces of the last days. Raises StoreFault."""
+        return await self._store.overview(self.now() - days * 86_400, self.now())
+
+    def incidents(self) -> Sequence[Incident]:
+        """Return all incidents, newest first. Raises StoreFault."""
+        return self._store.incidents()
+
+    def held_by(self, incident: str, after: AddressKey | None) -> tuple[Sequence[AddressKey], AddressKey | None]:
+        """Return the next addresses of an incident, and from which to go on. Raises StoreFault."""
+        keys = self._store.held_by(incident, after, _PAGE)
+        return keys, keys[-1] if len(keys) == _PAGE else None
+
+    async def hold(self, provider: str, since: int, *, by: str, reason: str) -> Incident:
+        """Hold, by hand, what a provider called dead from `since` on. Raises StoreFault."""
+        incident = await self._store.hold(provider, since, at=self.now(), by=by, reason=reason)
+        self._log.warning("incident.held", id=incident.id, subject=provider, count=incident.count, by=by)
+        return incident
+
+    async def rule(self, incident: str, ruling: Ruling, *, by: str, reason: str) -> int:
+        """Confirm or revert all that an incident holds; return how many addresses changed. Raises NoSuchIncident, StoreFault."""
+        changed = await self._store.rule(incident, ruling, at=self.now(), by=by, reason=reason)
+        self._log.warning("incident.ruled", id=incident, ruling=ruling, changed=changed, by=by)
+        return changed
 
     def declared(self, scope: Scope) -> bool:
         """Tell whether a stream is declared in the configuration."""
@@ -130,6 +209,13 @@ class Consult:
     def now(self) -> int:
         """Return Unix time in whole seconds."""
         return int(self._clock())
+
+    def _pseudonyms(self, key: AddressKey) -> Sequence[AddressKey]:
+        """Return what may stand for an address; nothing as long as none is forgotten, since every question asks."""
+        if self._any_forgotten is None:
+            first = self._store.standings((AddressKey(FORGOTTEN), Scope("")), 1)
+            self._any_forgotten = bool(first) and first[0][0].startswith(FORGOTTEN)
+        return self._return_path.ring.pseudonyms(key) if self._any_forgotten else ()
 
     def _remember(self, event: Sent) -> None:
         """Write down, where a success matters, that a mail is on its way, in a task of ours, one at a time of an address.

@@ -84,6 +84,13 @@ class KeyRing:
         lines = (f"{key.id} {base64.b64encode(key.secret).decode('ascii')}\n" for key in self.keys)
         return "# bounced key ring: the first key signs, all verify. Keep it secret.\n" + "".join(lines)
 
+    def pseudonyms(self, address: AddressKey) -> tuple[AddressKey, ...]:
+        """Return what may stand for an address that is to be forgotten: a keyed hash by each key, that of the newest first.
+
+        Who has not the keys can neither tell whose it is nor try addresses. It is no address itself: it has no domain.
+        """
+        return tuple(AddressKey(f"{FORGOTTEN}{_pseudonym(key.secret, address)}") for key in self.keys)
+
     def rotated(self, secret: bytes) -> Self:
         """Return a ring that signs with a new key and still verifies with the old ones; the oldest of 32 goes. Raises RingError."""
         if len(secret) != _SECRET_OCTETS:
@@ -93,6 +100,16 @@ class KeyRing:
         used = {key.id for key in kept}
         order = _ALPHABET[newest + 1 :] + _ALPHABET
         return type(self)((Key(next(id_ for id_ in order if id_ not in used), secret), *kept))
+
+
+def _pseudonym(secret: bytes, address: AddressKey) -> str:
+    key = hmac.digest(secret, b"bounced forgotten addresses 1", "sha256")
+    digest = hmac.digest(key, address.encode("utf-8", "surrogatepass"), "sha256")
+    return base64.b32encode(digest[:20]).decode("ascii").lower()
+
+
+FORGOTTEN = "#"
+"""What a pseudonym begins with."""
 
 
 class Refusal(StrEnum):

@@ -66,7 +66,8 @@ def cli(context: click.Context, config_file: str) -> None:
 
 for _command in (
     *(running.serve, running.try_, running.rotate_key, running.config_),
-    *(addresses.check, addresses.why, addresses.sign, addresses.verify, addresses.block, addresses.release, addresses.delivered),
-    *(overview.stats, reading.explain_),
+    *(addresses.check, addresses.why, addresses.list_, addresses.sign, addresses.verify),
+    *(addresses.block, addresses.release, addresses.delivered, addresses.forget),
+    *(overview.stats, overview.backscatter, overview.incidents, reading.explain_),
 ):
     cli.add_command(_command)

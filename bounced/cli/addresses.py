@@ -1,4 +1,4 @@
-"""Commands about one address: check, why, sign, verify, block, release, delivered.
+"""Commands about addresses: check, why, list, sign, verify, block, release, delivered, forget.
 
 For: people and shell scripts; they ask the daemon. Never: a decision.
 """
@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from bounced.cli.base import Answer, as_json, ask, given, only_stream, plain, reason_, stream, when
+from bounced.cli.base import LONG_SECONDS, Answer, as_json, ask, given, only_stream, pages, plain, reason_, stream, when
 
 
 @click.command()
@@ -65,22 +65,25 @@ def why(config_file: Path, address: str, json_: bool) -> None:
 
 def _why_lines(answer: Answer) -> Iterator[str]:
     blocks = [standing for standing in answer["standings"] if standing["cause"]]
+    word = plain(answer["address"])
     yield f"{plain(answer['address'])}: {'suppressed' if answer['suppressed'] else 'clear'}"
     for standing in answer["standings"]:
         where = "everywhere" if standing["scope"] == "*" else f"in stream {standing['scope']}"
         if standing["cause"]:
             until = f", until {when(standing['until'])}" if standing["until"] else ""
             yield f"  blocked {where} since {when(standing['since'])}{until}: {standing['cause']} ({standing['category']})"
+            if standing["incident"]:
+                yield f"    by an incident alone; to lift all that it did: bounced incidents revert {standing['incident']}"
         for incident in standing["held"]:
-            yield f"  a verdict is held by incident {incident}: it blocks nobody until it is confirmed"
+            yield f"  held {where} by incident {incident}: it blocks nobody until bounced incidents confirm {incident}"
         if standing["strikes"]:
-            yield f"  {standing['strikes']} soft bounce{'s' if standing['strikes'] > 1 else ''} in a row"
+            yield f"  {standing['strikes']} soft bounce{'s' if standing['strikes'] > 1 else ''} in a row; mail that arrives takes them back"
         if standing["released_at"]:
             yield f"  released {where} {when(standing['released_at'])}: mail signed before counts no more"
     for event in answer["events"]:
         yield f"  {when(event['at'])}  {' '.join(_event_words(event))}"
     if blocks:
-        yield "  to lift it: bounced release ADDRESS --reason TEXT"
+        yield f"  to lift it: bounced release {word} --reason TEXT"
     elif not answer["events"]:
         yield "  nothing has happened to it"
 
@@ -133,3 +136,29 @@ def delivered(config_file: Path, address: str, scope: str | None) -> None:
     """Tell that a mail to ADDRESS arrived: a run of soft bounces ends."""
     ask(config_file, "POST", "/v1/delivered", given(address=address, scope=scope))
     click.echo(f"noted: {plain(address)}")
+
+
+@click.command("list")
+@click.option("--cause", metavar="WORD", help="Only of this cause (hard, soft, complaint, manual) or category (mailbox-full).")
+@click.option("--scope", metavar="STREAM", help='Only of this stream; "*": only those everywhere.')
+@click.option("--json", "json_", is_flag=True, help="One JSON object a block and line.")
+@click.pass_obj
+def list_(config_file: Path, cause: str | None, scope: str | None, json_: bool) -> None:
+    """List all blocks in the order of addresses. A forgotten address shows as # and a keyed hash."""
+    for page in pages(config_file, "/v1/list", given(cause=cause, scope=scope)):
+        for block in page["blocks"]:
+            if json_:
+                click.echo(json.dumps(block))
+            else:
+                stream_ = "" if block["scope"] == "*" else f" [{block['scope']}]"
+                click.echo(f"{plain(block['address'])}{stream_}  {block['cause']} ({block['category']}) since {when(block['since'])}")
+
+
+@click.command()
+@click.argument("address")
+@reason_
+@click.pass_obj
+def forget(config_file: Path, address: str, reason: str) -> None:
+    """Erase every trace of ADDRESS from the database. If it is blocked, it stays so, known by a keyed hash alone."""
+    answer = ask(config_file, "POST", "/v1/forget", given(address=address, reason=reason), LONG_SECONDS)
+    click.echo("forgotten; still suppressed, by a keyed hash" if answer["suppressed"] else "forgotten")

@@ -6,6 +6,7 @@ For: the modules of this package. Never: a command.
 import http.client
 import json
 import socket
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,9 @@ EX_USAGE, EX_DATA, EX_NO_INPUT, EX_UNAVAILABLE, EX_TRY_LATER, EX_CONFIG = 64, 65
 
 _SECONDS = 10.0
 """How long a command waits for the daemon's answer."""
+
+LONG_SECONDS = 600.0
+"""How long it waits where the daemon has to go through much."""
 
 Answer = dict[str, Any]
 """A JSON object, as the daemon's HTTP socket answers."""
@@ -42,22 +46,22 @@ only_stream = click.option("--scope", metavar="STREAM", help="Only for this stre
 class _UnixConnection(http.client.HTTPConnection):
     """HTTP over a unix socket."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=_SECONDS)
+    def __init__(self, path: Path, seconds: float) -> None:
+        super().__init__("localhost", timeout=seconds)
         self._path = path
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(_SECONDS)
+        self.sock.settimeout(self.timeout)
         self.sock.connect(str(self._path))
 
 
-def ask(config_file: Path, method: str, path: str, words: dict[str, str]) -> Answer:
-    """Ask the daemon. Raises Unreachable, Refused, OwnFault, OperatorFault."""
+def ask(config_file: Path, method: str, path: str, words: Mapping[str, str | int], seconds: float = _SECONDS) -> Answer:
+    """Ask the daemon, and wait so long for its answer. Raises Unreachable, Refused, OwnFault, OperatorFault."""
     place = config.load(config_file).query.http
     if place is None:
         raise OperatorFault("query.http is empty: commands cannot reach the daemon", f"set query.http in {config_file}")
-    connection = _UnixConnection(place)
+    connection = _UnixConnection(place, seconds)
     try:
         if method == "GET":
             connection.request("GET", f"{path}?{urlencode(words)}")
@@ -76,6 +80,17 @@ def ask(config_file: Path, method: str, path: str, words: dict[str, str]) -> Ans
     if response.status >= 400:
         raise Refused(plain(answer.get("error", "the daemon refused it")))
     return dict(answer)
+
+
+def pages(config_file: Path, path: str, words: Mapping[str, str]) -> Iterator[Answer]:
+    """Ask for one page after the other, until the last. Raises what `ask` raises."""
+    after: dict[str, str] = {}
+    while True:
+        answer = ask(config_file, "GET", path, {**words, **after})
+        yield answer
+        if answer["next"] is None:
+            return
+        after = {"after": answer["next"]}
 
 
 def given(**words: str | None) -> dict[str, str]:

@@ -6,38 +6,56 @@ For: the one table that serves and describes them. Never: HTTP itself, or a deci
 import dataclasses
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
 
 from bounced import __version__
-from bounced.address import address_key
+from bounced.address import AddressKey, address_key
 from bounced.consult import Consult
 from bounced.fault import OwnFault
 from bounced.http.words import (
+    Affected,
     Asked,
     AskedOfAddress,
+    AskedOfBlocks,
+    AskedOfForgetting,
+    AskedOfHold,
+    AskedOfIncident,
     AskedOfList,
     AskedOfMail,
     AskedOfReturnPath,
+    AskedOfRuling,
+    Block,
+    Blocks,
     Counted,
     Counts,
     Happened,
     Health,
+    Incidents,
     Noted,
     Problem,
     Proof,
     Refused,
+    Ruled,
     SignedAnswer,
     Stands,
     Story,
+    Tallies,
     Verdict,
 )
+from bounced.incident import Kind, Ruling
+from bounced.provenance import ADVICE, Provenance
 from bounced.query import Check, Sign, Suppressed, Trouble
 from bounced.record import AddressRecord, AnyEvent, Standing
 from bounced.returnpath import Refusal
 from bounced.scope import EVERYWHERE, Scope
+from bounced.store import NoSuchIncident
+
+_DAYS = 7
+_ADVISED = {Kind.BACKSCATTER: Provenance.FORGED, Kind.COMPROMISED: Provenance.COMPROMISED}
 
 
 async def _check(consult: Consult, asked: AskedOfMail, _: str) -> Verdict:
@@ -45,7 +63,7 @@ async def _check(consult: Consult, asked: AskedOfMail, _: str) -> Verdict:
     match consult.check(Check(key, scope)):
         case Trouble(reason=reason):
             raise OwnFault(reason)
-        case Suppressed(text=text) if (block := consult.why(key)[0].block(scope, consult.now())) and block.cause:
+        case Suppressed(text=text) if (block := consult.block_of(key, scope)) and block.cause:
             return Verdict(
                 address=key, scope=scope, suppressed=True, cause=block.cause, category=block.category, since=block.since, text=text
             )
@@ -101,9 +119,65 @@ async def _health(consult: Consult, _: Asked, __: str) -> Health:
     return Health(__version__)
 
 
+async def _list(consult: Consult, asked: AskedOfBlocks, _: str) -> Blocks:
+    scope = None if asked.scope is None else _declared(consult, asked.scope, or_everywhere=True)
+    # A stream has no blank in its name, an address may.
+    place = asked.after.partition(" ") if asked.after else None
+    found, last = consult.listed((AddressKey(place[2]), Scope(place[0])) if place else None, asked.cause, scope)
+    blocks = [Block(key, one.scope, one.cause or "", one.category or "", one.since or 0, one.until) for key, one in found]
+    return Blocks(blocks, None if last is None else f"{last[1]} {last[0]}")
+
+
+async def _forget(consult: Consult, asked: AskedOfForgetting, by: str) -> Noted:
+    suppressed = await consult.forget(asked.address, by=by, reason=asked.reason)
+    return Noted(address_key(asked.address), suppressed)
+
+
 async def _stats(consult: Consult, _: Asked, __: str) -> Counts:
+    counted = await consult.overview(_DAYS)
+    return Counts(
+        addresses=counted.known,
+        blocks={cause.value: number for cause, number in counted.blocks.items()},
+        categories=dict(counted.categories),
+        blockers=dict(counted.blockers),
+        open_incidents=sum(incident.closed_at is None for incident in consult.incidents()),
+    )
+
+
+async def _backscatter(consult: Consult, _: Asked, __: str) -> Tallies:
     newest = sorted(consult.tallies().items(), key=lambda pair: (pair[0].day, pair[1]), reverse=True)
-    return Counts([Counted(tally.day, tally.what, tally.source, count) for tally, count in newest])
+    return Tallies(
+        [Counted(tally.day, tally.what, tally.source, count) for tally, count in newest],
+        [incident for incident in consult.incidents() if incident.kind in _ADVISED],
+        {kind.value: ADVICE[provenance] for kind, provenance in _ADVISED.items()},
+    )
+
+
+async def _incidents(consult: Consult, _: Asked, __: str) -> Incidents:
+    return Incidents(list(consult.incidents()))
+
+
+async def _incident(consult: Consult, asked: AskedOfIncident, _: str) -> Affected:
+    incident = next((one for one in consult.incidents() if one.id == asked.id), None)
+    if incident is None:
+        raise _no_such_incident()
+    keys, last = consult.held_by(asked.id, None if asked.after is None else AddressKey(asked.after))
+    return Affected(incident, list(keys), last)
+
+
+async def _hold(consult: Consult, asked: AskedOfHold, by: str) -> Incidents:
+    return Incidents([await consult.hold(asked.provider, asked.since, by=by, reason=asked.reason)])
+
+
+async def _rule(ruling: Ruling, consult: Consult, asked: AskedOfRuling, by: str) -> Ruled:
+    try:
+        return Ruled(asked.id, await consult.rule(asked.id, ruling, by=by, reason=asked.reason))
+    except NoSuchIncident:
+        raise _no_such_incident() from None
+
+
+def _no_such_incident() -> Refused:
+    return Refused(HTTPStatus.BAD_REQUEST, Problem("no incident has this id", "/v1/incidents lists them all."))
 
 
 def _declared(consult: Consult, name: str, *, or_everywhere: bool = False) -> Scope:
@@ -126,6 +200,7 @@ def _stands(standing: Standing) -> Stands:
         until=standing.until,
         strikes=standing.strikes,
         held=[hold.incident for hold in standing.held if hold.confirmed_at is None],
+        incident=standing.incident,
         released_at=standing.released_at,
     )
 
@@ -157,6 +232,14 @@ OPERATIONS = (
     Operation("POST", "/v1/block", "Put an address on the list.", AskedOfList, Noted, _block),
     Operation("POST", "/v1/release", "Take an address off the list; mail signed before counts no more.", AskedOfList, Noted, _release),
     Operation("POST", "/v1/delivered", "A mail arrived: a run of soft bounces ends.", AskedOfMail, Noted, _delivered),
+    Operation("POST", "/v1/forget", "Erase an address; its blocks survive under a keyed hash.", AskedOfForgetting, Noted, _forget),
+    Operation("GET", "/v1/list", "Which addresses are blocked?", AskedOfBlocks, Blocks, _list),
+    Operation("GET", "/v1/incidents", "What do many bounces have in common?", Asked, Incidents, _incidents),
+    Operation("GET", "/v1/incident", "Which addresses does an incident concern?", AskedOfIncident, Affected, _incident),
+    Operation("POST", "/v1/hold", "Hold back what a provider called dead.", AskedOfHold, Incidents, _hold),
+    Operation("POST", "/v1/confirm", "What an incident holds is true.", AskedOfRuling, Ruled, partial(_rule, Ruling.CONFIRMED)),
+    Operation("POST", "/v1/revert", "What an incident held is false: undo it.", AskedOfRuling, Ruled, partial(_rule, Ruling.REVERTED)),
     Operation("GET", "/v1/health", "Can the list be read?", Asked, Health, _health),
-    Operation("GET", "/v1/stats", "What was refused or repeated, how often?", Asked, Counts, _stats),
+    Operation("GET", "/v1/stats", "How many are blocked, and what came back lately?", Asked, Counts, _stats),
+    Operation("GET", "/v1/backscatter", "What was refused or repeated, how often?", Asked, Tallies, _backscatter),
 )

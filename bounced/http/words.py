@@ -8,6 +8,7 @@ from typing import Annotated
 
 import msgspec
 
+from bounced.incident import Incident
 from bounced.outcome import Outcome
 from bounced.scope import DEFAULT_SCOPE, EVERYWHERE
 
@@ -80,7 +81,10 @@ class Happened(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Stands(msgspec.Struct, frozen=True, kw_only=True):
-    """How an address stands in one scope ("*": everywhere); `held` are the incidents that hold a verdict on it."""
+    """How an address stands in one scope ("*": everywhere); `held` are the incidents that hold a verdict on it.
+
+    `incident` is set where nothing but a confirmed incident blocks it.
+    """
 
     scope: str
     cause: str | None
@@ -89,6 +93,7 @@ class Stands(msgspec.Struct, frozen=True, kw_only=True):
     until: int | None
     strikes: int
     held: list[str]
+    incident: str | None
     released_at: int | None
 
 
@@ -138,10 +143,97 @@ class Counted(msgspec.Struct, frozen=True):
     count: int
 
 
-class Counts(msgspec.Struct, frozen=True):
-    """All tallies, newest day first."""
+class Tallies(msgspec.Struct, frozen=True):
+    """All tallies, newest day first, and the incidents of forgery and abuse, each kind with advice."""
 
     tallies: list[Counted]
+    incidents: list[Incident]
+    advice: dict[str, str]
+
+
+class AskedOfBlocks(Asked, frozen=True, kw_only=True):
+    """A question for the next blocks: of a cause or category, of one stream ("*": those everywhere), `after` the last answer's `next`."""
+
+    cause: str | None = None
+    scope: str | None = None
+    after: str | None = None
+
+
+class Block(msgspec.Struct, frozen=True):
+    """One block. A forgotten address shows as "#" and a keyed hash."""
+
+    address: str
+    scope: str
+    cause: str
+    category: str
+    since: int
+    until: int | None
+
+
+class Blocks(msgspec.Struct, frozen=True):
+    """Some blocks, in the order of addresses. While `next` is set, ask again with it; also where there are none."""
+
+    blocks: list[Block]
+    next: str | None
+
+
+class AskedOfForgetting(AskedOfAddress, frozen=True, kw_only=True):
+    """An address that is to be forgotten."""
+
+    reason: Reason
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """How many there are: addresses, blocks in force by cause; of the last seven days, bounces by category and by who refused us."""
+
+    addresses: int
+    blocks: dict[str, int]
+    categories: dict[str, int]
+    blockers: dict[str, int]
+    open_incidents: int
+
+
+class AskedOfIncident(Asked, frozen=True, kw_only=True):
+    """A question about an incident, for its addresses `after` the last answer's `next`."""
+
+    id: str
+    after: str | None = None
+
+
+class AskedOfHold(Asked, frozen=True, kw_only=True):
+    """Hold what a provider called dead from `since` on."""
+
+    provider: str
+    since: int
+    reason: Reason
+
+
+class AskedOfRuling(Asked, frozen=True, kw_only=True):
+    """A ruling on all that an incident holds."""
+
+    id: str
+    reason: Reason
+
+
+class Ruled(msgspec.Struct, frozen=True):
+    """The ruling is on disk; so many addresses changed by it."""
+
+    id: str
+    changed: int
+
+
+class Incidents(msgspec.Struct, frozen=True):
+    """All incidents, newest first."""
+
+    incidents: list[Incident]
+
+
+class Affected(msgspec.Struct, frozen=True):
+    """An incident, and some addresses of which it holds or held a verdict. While `next` is set, ask again with it."""
+
+    incident: Incident
+    addresses: list[str]
+    next: str | None
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):

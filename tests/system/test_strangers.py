@@ -3,6 +3,7 @@
 Each test has a control: a daemon that believes any seal, or counts every copy, must be found out.
 """
 
+import json
 import time
 from collections.abc import Mapping
 
@@ -35,9 +36,8 @@ def counted(daemon: Daemon) -> Mapping[str, int]:
     daemon.stop()
     daemon.start()
     counts: dict[str, int] = {}
-    for line in daemon.tell("stats").splitlines():
-        _, what, times, *_ = line.split()
-        counts[what] = counts.get(what, 0) + int(times)
+    for tally in json.loads(daemon.tell("backscatter", "--json"))["tallies"]:
+        counts[tally["what"]] = counts.get(tally["what"], 0) + tally["count"]
     return counts
 
 
