@@ -3,8 +3,9 @@
 For: the nouns that readers produce and outcome judges. Never: a judgement (hard, soft), or the question whose mail it was.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Protocol, Self
 
 from bounced.status import Reply, StatusCode
 
@@ -61,6 +62,18 @@ class Returned:
     recipients: tuple[str, ...] = ()
     received: tuple[str, ...] = ()
 
+    def read(self) -> Self:
+        """Return itself: it was read already."""
+        return self
+
+
+class Copy(Protocol):
+    """What came back of the original message, read by who asks: of most reports nobody does."""
+
+    def read(self) -> Returned | None:
+        """Read it; None if it proves and names nothing. Total."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryReport:
@@ -71,7 +84,12 @@ class DeliveryReport:
     recipients: tuple[RecipientStatus, ...]
     reporting_mta: str | None = None
     original_envelope_id: str | None = None
-    returned: Returned | None = None
+    copy: Copy | None = field(default=None, repr=False)
+
+    @property
+    def returned(self) -> Returned | None:
+        """What came back of the original message."""
+        return self.copy.read() if self.copy else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

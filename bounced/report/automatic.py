@@ -151,5 +151,5 @@ def _receipt(message: Message, part: Part) -> AutomaticReply | DeliveryReport:
         standard=True,
         recipients=(status,),
         reporting_mta=fields.clean(fields.without_type(reporting), 255) or None if reporting else None,
-        returned=came_back,
+        copy=came_back,
     )

@@ -54,7 +54,7 @@ def of_sections(letter: Letter, reader: str, told: Iterable[tuple[str, str]], wh
         return None
     decided = what or action(letter)
     statuses = tuple(status(decided, address, text) for address, text in joined.values())
-    return DeliveryReport(reader=reader, standard=False, recipients=statuses, returned=letter.returned)
+    return DeliveryReport(reader=reader, standard=False, recipients=statuses, copy=letter.returned)
 
 
 def of_addresses(letter: Letter, reader: str, addresses: list[str]) -> DeliveryReport | None:
@@ -66,7 +66,7 @@ def of_addresses(letter: Letter, reader: str, addresses: list[str]) -> DeliveryR
 def nameless(letter: Letter, reader: str) -> DeliveryReport:
     """Make a report of one recipient that the letter does not name."""
     told = status(action(letter), None, letter.note)
-    return DeliveryReport(reader=reader, standard=False, recipients=(told,), returned=letter.returned)
+    return DeliveryReport(reader=reader, standard=False, recipients=(told,), copy=letter.returned)
 
 
 def status(what: Action, address: str | None, text: str) -> RecipientStatus:

@@ -6,10 +6,10 @@ For: the machine-readable part, and the words of the readable one where the form
 import re
 from dataclasses import replace
 
-from bounced.report import Action, DeliveryReport, RecipientStatus, Returned, fields, prose
+from bounced.report import Action, Copy, DeliveryReport, RecipientStatus, fields, prose
 from bounced.report.mime import Message, Part, to_text
 from bounced.report.prose import Letter
-from bounced.report.returned import returned
+from bounced.report.returned import copy_of
 from bounced.status import StatusCode
 
 READER = "rfc3464"
@@ -43,7 +43,7 @@ def read(message: Message) -> DeliveryReport | None:
     per_message, groups = _groups(to_text(part.decoded(_STATUS_LIMIT), ""))
     if not groups:
         return None
-    came_back = returned(message)
+    came_back = copy_of(message)
     statuses = _statuses(message, part, groups, came_back)
     if not statuses:
         return None
@@ -57,7 +57,7 @@ def read(message: Message) -> DeliveryReport | None:
         recipients=statuses,
         reporting_mta=fields.clean(fields.without_type(reporting), 255) or None if reporting else None,
         original_envelope_id=fields.clean(envelope_id, 255) or None if envelope_id else None,
-        returned=came_back,
+        copy=came_back,
     )
 
 
@@ -77,7 +77,7 @@ def read_unframed(letter: Letter) -> DeliveryReport | None:
         standard=False,
         recipients=tuple(statuses),
         reporting_mta=fields.clean(fields.without_type(reporting), 255) or None if reporting else None,
-        returned=letter.returned,
+        copy=letter.returned,
     )
 
 
@@ -102,11 +102,11 @@ def _groups(text: str) -> tuple[Fields, list[Fields]]:
     return per_message, [group for group in groups if len(group) > 1 or "final-recipient" in group or "original-recipient" in group]
 
 
-def _statuses(message: Message, part: Part, groups: list[Fields], came_back: Returned | None) -> tuple[RecipientStatus, ...]:
+def _statuses(message: Message, part: Part, groups: list[Fields], came_back: Copy | None) -> tuple[RecipientStatus, ...]:
     statuses = [_status(group) for group in groups]
     if any(_says_too_little(status) for status in statuses):
         note = prose.note(message, before=part)
-        statuses = prose.enrich(statuses, note, came_back)
+        statuses = prose.enrich(statuses, note, came_back.read() if came_back else None)
     named = (
         status if status.address else _with_bare_name(status, group, message, part) for status, group in zip(statuses, groups, strict=True)
     )

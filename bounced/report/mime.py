@@ -75,6 +75,12 @@ class Headers:
         self._given = block
         self._folded: bytes | None = None
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Headers) and other._given == self._given
+
+    def __hash__(self) -> int:
+        return hash(self._given)
+
     @property
     def block(self) -> bytes:
         """The whole block, a line feed before it."""

@@ -4,6 +4,7 @@ For: the few headers that prove or name something. Never: the body, or belief in
 """
 
 import re
+from typing import NamedTuple
 
 from bounced.report import Returned
 from bounced.report.fields import address, found_addresses, printable
@@ -16,15 +17,31 @@ TYPES = (
 _ADDRESS_LIST_LIMIT = 8 << 10
 _RECEIVED = 10
 _VALUE_LIMIT = 16 << 10
-_TOLD = re.compile(rb"^(message-id|from|to|return-path|x-envelope-from|received):(.*(?:\n[ \t].*)*)", re.MULTILINE | re.IGNORECASE)
+_TOLD = re.compile(rb"\n(message-id|from|to|return-path|x-envelope-from|received):([^\n]*(?:\n[ \t][^\n]*)*)", re.IGNORECASE)
+
+
+class ReturnedPart(NamedTuple):
+    """The part of a report that holds what came back: a Copy."""
+
+    part: Part
+
+    def read(self) -> Returned | None:
+        """Read its headers."""
+        return of_part(self.part)
+
+
+def copy_of(message: Message) -> ReturnedPart | None:
+    """Return a report's last part of such a type, unread."""
+    for part in reversed(message.parts):
+        if part.content_type in TYPES:
+            return ReturnedPart(part)
+    return None
 
 
 def returned(message: Message) -> Returned | None:
     """Return what a report's last part of such a type tells of the original mail."""
-    for part in reversed(message.parts):
-        if part.content_type in TYPES:
-            return of_part(part)
-    return None
+    copy = copy_of(message)
+    return copy.read() if copy else None
 
 
 def of_part(part: Part) -> Returned | None:

@@ -34,7 +34,7 @@ def read(letter: Letter) -> DeliveryReport | None:
     mail = told.get("mail")
     source = mail.get("source") if isinstance(mail, dict) else None
     came_back = Returned(return_path=fields.address(source)) if isinstance(source, str) else None
-    return DeliveryReport(reader=READER, standard=False, recipients=statuses, returned=came_back) if statuses else None
+    return DeliveryReport(reader=READER, standard=False, recipients=statuses, copy=came_back) if statuses else None
 
 
 def _object(text: str) -> dict[str, object]:
