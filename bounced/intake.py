@@ -29,7 +29,7 @@ from bounced.store import Recorded, Store, Tally
 
 _LOCAL_MAILBOXES = {"postmaster", "abuse"}
 _MOST_TALLIES = 10_000
-"""Sources told apart between two flushes; a flood from more is counted under one name."""
+"""Sources told apart on one day; a flood from more is counted under one name. Each is a row of the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +65,8 @@ class Intake:
         self._unread = unread
         self._clock = clock
         self._refused: Counter[Tally] = Counter()
+        self._told_apart: set[Tally] = set()
+        self._day = ""
         self._log = structlog.get_logger("intake")
 
     def admit(self, envelope: Envelope) -> Admission:
@@ -183,7 +185,11 @@ class Intake:
 
     def _refuse(self, refusal: Refusal, envelope: Envelope) -> Refusal:
         tally = Tally(day=_day(envelope.received_at), what=refusal.value, source=_network(envelope.client))
-        if tally not in self._refused and len(self._refused) >= _MOST_TALLIES:
+        if tally.day != self._day:
+            self._day, self._told_apart = tally.day, set()
+        if len(self._told_apart) < _MOST_TALLIES:
+            self._told_apart.add(tally)
+        elif tally not in self._told_apart:
             tally = Tally(day=tally.day, what=tally.what, source="")
         self._refused[tally] += 1
         return refusal
