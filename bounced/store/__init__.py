@@ -70,6 +70,24 @@ class Overview:
     blockers: Mapping[str, int]
 
 
+@dataclass(frozen=True, slots=True)
+class Unmatched:
+    """Texts of bounces that no rule matched and that say the same (bounced/outcome/similarity.py): how many, when, and one of them.
+
+    `sample` is a stranger's text, bounded, on one line, without whom it concerned.
+    """
+
+    key: str
+    count: int
+    first: int
+    last: int
+    sample: str
+
+
+MOST_UNMATCHED = 1000
+"""Groups of unmatched texts that are kept; beyond it the one goes that was longest not met."""
+
+
 class Store(Protocol):
     """One suppression store. Coroutines write and return after the commit is on disk; plain methods read at once, from committed state.
 
@@ -148,6 +166,10 @@ class Store(Protocol):
 
     def held_by(self, incident: str, after: AddressKey | None = None, limit: int = 500) -> Sequence[AddressKey]:
         """Return addresses of which an incident holds or held a verdict, in their order, from the one after `after` on."""
+        ...
+
+    def unmatched(self) -> Sequence[Unmatched]:
+        """Return the groups of texts that no rule matched, the most frequent first."""
         ...
 
     async def close(self) -> None:

@@ -13,8 +13,19 @@ from bounced.incident import Act, Incident, Kind, Ruling
 from bounced.policy import Policy, adds, fold, step
 from bounced.record import AddressRecord, AnyEvent, Bounced, Standing
 from bounced.scope import EVERYWHERE
-from bounced.store import NoSuchIncident, Overview, Place, Recorded, Sighting, StoreFault, Tally, incidents
-from bounced.store.rows import detail_without, event_of, event_row, replayed, token_of, without
+from bounced.store import (
+    MOST_UNMATCHED,
+    NoSuchIncident,
+    Overview,
+    Place,
+    Recorded,
+    Sighting,
+    StoreFault,
+    Tally,
+    Unmatched,
+    incidents,
+)
+from bounced.store.rows import detail_without, event_of, event_row, replayed, token_of, unmatched_of, without
 
 
 class MemoryStore:
@@ -27,6 +38,7 @@ class MemoryStore:
         self._shelf = _Shelf(self._records)
         self._by_token: defaultdict[str, list[AnyEvent]] = defaultdict(list)
         self._recipients: dict[str, AddressKey] = {}
+        self._unmatched: dict[str, Unmatched] = {}
         self._closed = False
 
     async def record(self, event: AnyEvent) -> Recorded:
@@ -42,6 +54,8 @@ class MemoryStore:
         self._shelf.events.append(guarded)
         if token is not None:
             self._by_token[token].append(guarded)
+        if (group := unmatched_of(guarded)) is not None:
+            self._join(group)
         held = guarded.held if isinstance(guarded, Bounced) else None
         return Recorded(before, after, fresh=True, held=held, turned=(*outages, *incidents.told(self._shelf, guarded)))
 
@@ -144,6 +158,19 @@ class MemoryStore:
         """Return addresses of which an incident holds or held a verdict, in their order. Raises StoreFault."""
         self._refuse_if_closed()
         return [key for key in sorted(self._shelf.holds[incident]) if key > (after or "")][:limit]
+
+    def unmatched(self) -> Sequence[Unmatched]:
+        """Return the groups of texts that no rule matched, the most frequent first. Raises StoreFault."""
+        self._refuse_if_closed()
+        return sorted(self._unmatched.values(), key=lambda group: (-group.count, -group.last, group.key))
+
+    def _join(self, group: Unmatched) -> None:
+        known = self._unmatched.get(group.key)
+        if known is not None:
+            group = replace(known, count=known.count + 1, first=min(known.first, group.first), last=max(known.last, group.last))
+        self._unmatched[group.key] = group
+        if len(self._unmatched) > MOST_UNMATCHED:
+            del self._unmatched[min(self._unmatched.values(), key=lambda one: (one.last, one.key)).key]
 
     async def close(self) -> None:
         """Later calls raise StoreFault."""

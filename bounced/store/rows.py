@@ -17,6 +17,8 @@ import msgspec
 from bounced.address import AddressKey
 from bounced.guard import Slots, Watch
 from bounced.incident import Incident
+from bounced.outcome.judge import UNMATCHED
+from bounced.outcome.similarity import sample_of, similarity_key
 from bounced.record import (
     AnyEvent,
     Blocked,
@@ -33,7 +35,7 @@ from bounced.record import (
     Standing,
 )
 from bounced.scope import Scope
-from bounced.store import Tally
+from bounced.store import Tally, Unmatched
 
 _KINDS: dict[str, type[AnyEvent]] = {
     "bounced": Bounced,
@@ -124,6 +126,14 @@ def token_of(event: AnyEvent) -> str | None:
 def replayed(event: AnyEvent) -> Tally:
     """Return the tally of events whose token had told as much before."""
     return Tally(time.strftime("%Y-%m-%d", time.gmtime(event.at)), "replayed", "")
+
+
+def unmatched_of(event: AnyEvent) -> Unmatched | None:
+    """Return the group that an event begins or joins, if no rule matched its text."""
+    if not isinstance(event, Bounced) or event.outcome.rule != UNMATCHED:
+        return None
+    text = event.outcome.diagnostic
+    return Unmatched(similarity_key(text), 1, event.at, event.at, sample_of(text))
 
 
 def event_row(event: AnyEvent) -> EventRow:

@@ -23,7 +23,7 @@ from bounced.fault import OperatorFault
 from bounced.incident import Act, Incident, Ruling
 from bounced.policy import Policy
 from bounced.record import AddressRecord, AnyEvent, Standing
-from bounced.store import NoSuchIncident, Overview, Place, Recorded, Sighting, StoreFault, Tally, files, incidents, tables
+from bounced.store import NoSuchIncident, Overview, Place, Recorded, Sighting, StoreFault, Tally, Unmatched, files, incidents, tables
 from bounced.store.rows import RowError, event_row
 
 MAX_WAITING = 10_000
@@ -87,6 +87,10 @@ class SqliteReader:
     def held_by(self, incident: str, after: AddressKey | None = None, limit: int = 500) -> Sequence[AddressKey]:
         """Return addresses of which an incident holds or held a verdict, in their order. Raises StoreFault."""
         return self._read(tables.held_by, incident, after, limit)
+
+    def unmatched(self) -> Sequence[Unmatched]:
+        """Return the groups of texts that no rule matched, the most frequent first. Raises StoreFault."""
+        return self._read(tables.unmatched)
 
     def close(self) -> None:
         """Let go of the file. Later calls raise StoreFault."""
@@ -427,6 +431,10 @@ class SqliteStore:
     def held_by(self, incident: str, after: AddressKey | None = None, limit: int = 500) -> Sequence[AddressKey]:
         """Return addresses of which an incident holds or held a verdict, in their order. Raises StoreFault."""
         return self._reader.held_by(incident, after, limit)
+
+    def unmatched(self) -> Sequence[Unmatched]:
+        """Return the groups of texts that no rule matched, the most frequent first. Raises StoreFault."""
+        return self._reader.unmatched()
 
     async def _shelved(self, work: Callable[[tables.Shelf], _T]) -> _T:
         """Do something about incidents in the next transaction."""

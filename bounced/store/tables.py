@@ -17,7 +17,7 @@ from bounced.incident import Incident, Kind, Ruling
 from bounced.policy import Policy, adds, fold, step
 from bounced.record import AddressRecord, AnyEvent, Bounced, Standing
 from bounced.scope import EVERYWHERE
-from bounced.store import NoSuchIncident, Overview, Place, Recorded, Tally, incidents
+from bounced.store import MOST_UNMATCHED, NoSuchIncident, Overview, Place, Recorded, Tally, Unmatched, incidents
 from bounced.store.rows import (
     CAUSES,
     EventRow,
@@ -31,6 +31,7 @@ from bounced.store.rows import (
     replayed,
     standing_of,
     standing_row,
+    unmatched_of,
     watch_numbers,
     watch_of,
     without,
@@ -70,6 +71,12 @@ _RULED_AT_ONCE = 500
 _COUNT = """
     INSERT INTO tally (day, what, source, times) VALUES (?, ?, ?, ?)
     ON CONFLICT (day, what, source) DO UPDATE SET times = times + excluded.times"""
+_UNMATCHED = "SELECT key, times, first, last, sample FROM unmatched ORDER BY times DESC, last DESC, key"
+_JOIN = """
+    INSERT INTO unmatched (key, times, first, last, sample) VALUES (?, ?, ?, ?, ?) ON CONFLICT (key) DO UPDATE
+    SET times = times + excluded.times, first = min(first, excluded.first), last = max(last, excluded.last)"""
+_PART = """
+    DELETE FROM unmatched WHERE (SELECT count(*) FROM unmatched) > ? AND key = (SELECT key FROM unmatched ORDER BY last, key LIMIT 1)"""
 _BOUNCES = "SELECT id, at, kind, address, scope, token, detail FROM event WHERE id > ? AND kind = 'bounced' ORDER BY id DESC"
 _LAST_BEFORE = "SELECT id FROM event WHERE at < ? ORDER BY id DESC LIMIT 1"
 # Events are recorded a little out of the order of their times; none so late.
@@ -122,8 +129,20 @@ def record(connection: sqlite3.Connection, event: AnyEvent, row: EventRow, polic
     after = step(before, guarded, policy)
     added = connection.execute(_ADD_EVENT, (*(row if guarded is event else event_row(guarded)), last_event)).lastrowid
     _put(connection, before, after, added)
+    if (group := unmatched_of(guarded)) is not None:
+        _join(connection, group)
     held = guarded.held if isinstance(guarded, Bounced) else None
     return Recorded(before, after, fresh=True, held=held, turned=(*outages, *incidents.told(shelf, guarded)))
+
+
+def unmatched(connection: sqlite3.Connection) -> Sequence[Unmatched]:
+    """Return the groups of unmatched texts, the most frequent first. Raises sqlite3.Error."""
+    return [Unmatched(*row) for row in connection.execute(_UNMATCHED).fetchall()]
+
+
+def _join(connection: sqlite3.Connection, group: Unmatched) -> None:
+    connection.execute(_JOIN, (group.key, group.count, group.first, group.last, group.sample))
+    connection.execute(_PART, (MOST_UNMATCHED,))
 
 
 def rule_some(

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from bounced.outcome.fold import MAX_TEXT, fold, fold_phrase, words
 from bounced.outcome.phrases import GAP, Found, PhraseIndex, usable
-from bounced.outcome.similarity import similarity_key
+from bounced.outcome.similarity import sample_of, similarity_key
 from tests.outcome.cases import RULES
 
 
@@ -143,3 +143,11 @@ def test_essence_leaves_out_what_names_one_mail() -> None:
     assert index.essence("mx1: user joe unknown [id 4f-x]") == "XXX: user XXX unknown [XX XX-X]"
     # Negative control: with a word of the phrase blotted out too, it is found no more.
     assert not set(index.search(index.essence("user unknown").replace("user", "XXXX")))
+
+
+def test_a_sample_names_nobody() -> None:
+    """Of addresses, also in return paths and quoted, the domains are left; the text is one bounded line that a terminal may show."""
+    assert sample_of("550 <joe@example.net>: b+x+jane=example.org@b.test") == "550 <*@example.net>: *@b.test"
+    assert sample_of('to "joe smith"@example.net, jane=example.org, id=7') == "to *@example.net, *=example.org, id=7"
+    assert sample_of("a\x1b[2J\nb\udc80") == "a [2J b "
+    assert sample_of("用户@例え.test " + "x" * 400) == "*@例え.test " + "x" * 290

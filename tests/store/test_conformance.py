@@ -11,10 +11,11 @@ from hypothesis import strategies as st
 from bounced.address import AddressKey
 from bounced.incident import Ruling
 from bounced.outcome import Disposition
+from bounced.outcome.judge import UNMATCHED
 from bounced.policy import Policy, step
 from bounced.record import AddressRecord, AnyEvent, Cause
 from bounced.scope import EVERYWHERE, Scope
-from bounced.store import Store, StoreFault, Tally
+from bounced.store import Store, StoreFault, Tally, Unmatched, memory, tables
 from tests.store.conftest import OPENERS, found
 from tests.store.events import ANNA, BERT, NEWS, NOON, blocked, bounced, complained, confirmed, delivered, noticed, released, reverted, sent
 
@@ -309,6 +310,34 @@ async def test_others_mention_the_forgotten_no_more(store: Store) -> None:
         ),
     )
     assert [incident.sample for incident in store.incidents()] == [event.outcome.diagnostic]
+
+
+def unmatched(mail: int, text: str, at: int = NOON) -> AnyEvent:
+    """Return a bounce whose text no rule matched."""
+    event = bounced(mail, at=at)
+    return replace(event, outcome=replace(event.outcome, rule=UNMATCHED, diagnostic=text))
+
+
+async def test_texts_that_no_rule_matched_are_grouped(store: Store) -> None:
+    """Equal complaints are one group with its count, first and last time and first text; replays and matched texts are in none."""
+    await store.record(unmatched(1, "550 <anna@example.org> frobnicated by mx1.example.org", NOON + 5))
+    await store.record(unmatched(2, "551 <bert@example.net> frobnicated by mx9.example.net", NOON + 3))
+    await store.record(unmatched(2, "551 <bert@example.net> frobnicated by mx9.example.net", NOON + 9))
+    await store.record(unmatched(3, "転送\udc80\0\u2028失敗", NOON + 7))
+    await store.record(bounced(4))
+    assert store.unmatched() == [
+        Unmatched("frobnicated by", 2, NOON + 3, NOON + 5, "550 <*@example.org> frobnicated by mx1.example.org"),
+        Unmatched("転送 失敗", 1, NOON + 7, NOON + 7, "転送   失敗"),
+    ]
+
+
+async def test_groups_of_unmatched_texts_are_bounded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beyond the most that are kept the group goes that was longest not met, whichever came first."""
+    for module in (tables, memory):
+        monkeypatch.setattr(module, "MOST_UNMATCHED", 3)
+    for mail, word in enumerate(("alpha", "beta", "gamma", "alpha", "delta", "epsilon")):
+        await store.record(unmatched(mail, word, NOON + mail))
+    assert {group.key for group in store.unmatched()} == {"alpha", "delta", "epsilon"}
 
 
 async def test_what_a_person_did_of_an_incident_is_kept(store: Store) -> None:

@@ -59,6 +59,15 @@ CREATE TABLE opaque (
     address TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
+-- Texts of bounces that no rule matched, grouped by what they say (see outcome/similarity.py), with one of them.
+CREATE TABLE unmatched (
+    key    TEXT NOT NULL PRIMARY KEY,
+    times  INTEGER NOT NULL,
+    first  INTEGER NOT NULL,
+    last   INTEGER NOT NULL,
+    sample TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
 -- How often something was refused or repeated.
 CREATE TABLE tally (
     day    TEXT NOT NULL,
