@@ -3,6 +3,9 @@
 A 5xx would destroy the only copy of a bounce; a false 250 would too.
 """
 
+import contextlib
+import signal
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -119,3 +122,29 @@ def test_the_daemon_opens_no_connection(output: Path) -> None:
 def test_a_daemon_that_calls_home_is_found_out(output: Path) -> None:
     """Control: a daemon that opens a connection for each bounce is seen doing so."""
     assert len(connections(output, "tests.system.faulty", "call_home")) == 20
+
+
+def refuses(address: tuple[str, int]) -> bool:
+    """Tell whether nobody listens there."""
+    try:
+        socket.create_connection(address).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def test_one_deaf_client_keeps_no_other_door_open(daemon: Daemon) -> None:
+    """At the end all doors close at once: a mailer that reads no answers costs none of them the time that the unit leaves for the end."""
+    daemon.tell("block", "joe@remote.example", "--reason", "an answer longer than its question")
+    with socket.socket(socket.AF_UNIX) as deaf:
+        deaf.connect(str(daemon.door("socketmap")))
+        deaf.setblocking(False)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                deaf.send(b"25:access joe@remote.example," * 100)
+
+        daemon.signal(signal.SIGTERM)
+
+        until(lambda: refuses(daemon.smtp), "the SMTP door to close", shown=daemon.log)
+        assert "query.cut" not in daemon.log()
+    assert daemon.wait() == 0
