@@ -5,7 +5,7 @@ For: the two kinds of code by which mail systems say what happened. Never: what 
 
 import re
 from dataclasses import dataclass
-from typing import Self
+from functools import lru_cache
 
 # ASCII digits only, and no part of something longer: 192.5.1.1, 5.1.1.9, v4.6.1.
 _STATUS = re.compile(r"(?<![\d.])(?<!\b[vV])([245])\.(\d{1,3})\.(\d{1,3})(?!\.?\d)", re.ASCII)
@@ -20,13 +20,12 @@ class StatusCode:
     detail: int
 
     @classmethod
-    def parse(cls, text: str) -> Self | None:
+    def parse(cls, text: str) -> "StatusCode | None":
         """Read a code from the start of `text` (`5.1.1 (bad mailbox)` is met in the wild); None if there is none."""
-        found = _STATUS.match(text.strip())
-        return cls(*map(int, found.groups())) if found else None
+        return _parsed(text) if len(text) <= _MEMORABLE else _parsed.__wrapped__(text)
 
     @classmethod
-    def find(cls, text: str) -> Self | None:
+    def find(cls, text: str) -> "StatusCode | None":
         """Find the first code that stands alone in `text`: not in IP addresses, longer numbers and versions (v4.6.1)."""
         found = _STATUS.search(text)
         return cls(*map(int, found.groups())) if found else None
@@ -38,6 +37,15 @@ class StatusCode:
 
     def __str__(self) -> str:
         return f"{self.klass}.{self.subject}.{self.detail}"
+
+
+_MEMORABLE = 32
+
+
+@lru_cache(maxsize=1024)
+def _parsed(text: str) -> StatusCode | None:
+    found = _STATUS.match(text.strip())
+    return StatusCode(*map(int, found.groups())) if found else None
 
 
 @dataclass(frozen=True, slots=True)

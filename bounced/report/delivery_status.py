@@ -55,7 +55,7 @@ def read(message: Message) -> DeliveryReport | None:
         reader=READER,
         standard=True,
         recipients=statuses,
-        reporting_mta=fields.clean(fields.without_type(reporting), 255) or None if reporting else None,
+        reporting_mta=fields.mta(reporting),
         original_envelope_id=fields.clean(envelope_id, 255) or None if envelope_id else None,
         copy=came_back,
     )
@@ -71,12 +71,11 @@ def read_unframed(letter: Letter) -> DeliveryReport | None:
     statuses = [status for status in statuses if status.address]
     if not statuses:
         return None
-    reporting = per_message.get("reporting-mta")
     return DeliveryReport(
         reader="rfc3464-unframed",
         standard=False,
         recipients=tuple(statuses),
-        reporting_mta=fields.clean(fields.without_type(reporting), 255) or None if reporting else None,
+        reporting_mta=fields.mta(per_message.get("reporting-mta")),
         copy=letter.returned,
     )
 
@@ -104,9 +103,9 @@ def _groups(text: str) -> tuple[Fields, list[Fields]]:
 
 def _statuses(message: Message, part: Part, groups: list[Fields], came_back: Copy | None) -> tuple[RecipientStatus, ...]:
     statuses = [_status(group) for group in groups]
-    if any(_says_too_little(status) for status in statuses):
-        note = prose.note(message, before=part)
-        statuses = prose.enrich(statuses, note, came_back.read() if came_back else None)
+    if not any(map(_says_too_little, statuses)):
+        return tuple(statuses)
+    statuses = prose.enrich(statuses, prose.note(message, before=part), came_back.read() if came_back else None)
     named = (
         status if status.address else _with_bare_name(status, group, message, part) for status, group in zip(statuses, groups, strict=True)
     )
@@ -142,7 +141,6 @@ def _status(group: Fields) -> RecipientStatus:
     diagnostic = fields.unescaped(
         fields.printable(fields.without_type(group.get("diagnostic-code", "")[:_FIELD_LIMIT]), fields.DIAGNOSTIC_LIMIT)
     )
-    remote = group.get("remote-mta")
     return RecipientStatus(
         action=_action(group, code),
         final_recipient=final,
@@ -150,7 +148,7 @@ def _status(group: Fields) -> RecipientStatus:
         status=code,
         reply=fields.find_reply(diagnostic) if diagnostic else None,
         diagnostic=diagnostic,
-        remote_mta=fields.clean(fields.without_type(remote), 255) or None if remote else None,
+        remote_mta=fields.mta(group.get("remote-mta")),
     )
 
 

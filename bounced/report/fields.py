@@ -5,6 +5,7 @@ For: reading one value, in standard form or in the forms that are met. Never: de
 
 import re
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import islice
 
 from bounced.report import Action
@@ -67,7 +68,9 @@ _CONTINUED = re.compile(r" (?:[245]\d\d[- ])(?:[245]\.\d{1,3}\.\d{1,3}[- ]{1,2})
 _COMMENT = re.compile(r"\([^()]{0,300}\)")
 _TRAILING = ".,;:!?'`*_-"
 _FIELD = re.compile(r"([A-Za-z][A-Za-z0-9-]{1,40})[ \t]*:(.*)", re.DOTALL)
-_FIELDS = re.compile(r"^([A-Za-z][A-Za-z0-9-]{1,40})[ \t]*:[ \t]*(.*(?:\n[ \t].*)*)", re.MULTILINE)
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{1,40}")
+_NAME_LIMIT = 60
+_MTA_LIMIT = 255
 _ACTIONS = {action.value: action for action in Action} | {
     "failure": Action.FAILED, "fail": Action.FAILED, "undeliverable": Action.FAILED, "hard": Action.FAILED, "bounced": Action.FAILED,
     "delay": Action.DELAYED, "deferred": Action.DELAYED, "success": Action.DELIVERED, "relayed;": Action.RELAYED,
@@ -205,11 +208,9 @@ def pairs(block: str, every: bool = False) -> Iterator[tuple[str, str]]:
 
     Only names of RFC 3464 and X- names begin a field, since some systems do not fold what they quote; with `every`, all names do.
     """
-    usual = _FIELDS.findall(block)
-    lines = len(usual) + sum(value.count("\n") for _, value in usual)
-    names = [name.lower() for name, _ in usual]
-    if not every and lines == block.count("\n") + 1 and _KNOWN.issuperset(name for name in names if name[:2] != "x-"):
-        yield from zip(names, (value for _, value in usual), strict=True)
+    usual = None if every else _usual_pairs(block)
+    if usual is not None:
+        yield from usual
         return
     name, value = "", ""
     for line in block.rstrip().split("\n"):
@@ -231,6 +232,39 @@ _KNOWN = {
     "action", "status", "arrival-date", "reporting-mta", "final-recipient", "original-recipient", "remote-mta", "diagnostic-code",
     "last-attempt-date", "will-retry-until", "final-log-id", "original-envelope-id", "dsn-gateway", "received-from-mta", "remote-recipient",
 }  # fmt: skip
+
+
+def _usual_pairs(block: str) -> list[tuple[str, str]] | None:
+    """Return the fields of a block in which every line begins a known field or is folded as it must be; else None."""
+    if "\n " in block or "\n\t" in block:
+        block = block.replace("\n ", " ").replace("\n\t", " ")
+    found: list[tuple[str, str]] = []
+    for line in block.split("\n"):
+        written, colon, value = line.partition(":")
+        name = _field_name(written) if colon and len(written) <= _NAME_LIMIT else ""
+        if not name:
+            return None
+        found.append((name, value.strip()))
+    return found
+
+
+@lru_cache(maxsize=512)
+def _field_name(written: str) -> str:
+    """Return a name in lower case if it begins a field, else nothing."""
+    name = written.rstrip(" \t")
+    return name.lower() if _NAME.fullmatch(name) and _begins_field(name) else ""
+
+
+@lru_cache(maxsize=1024)
+def _mta(value: str) -> str | None:
+    return clean(without_type(value), 255) or None
+
+
+def mta(value: str | None) -> str | None:
+    """Read the name of a mail system (RFC 3464 section 2.1.2), at most 255 characters; None where there is none."""
+    if not value:
+        return None
+    return _mta(value) if len(value) <= _MTA_LIMIT else _mta.__wrapped__(value)
 
 
 def _begins_field(name: str) -> bool:
