@@ -21,6 +21,8 @@ from typing import Literal, NoReturn, TypeVar
 DEFAULT_PATH = "/run/bounced/socketmap.sock"
 
 _SCOPE = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,30}[a-z0-9])?")
+# One mailbox and nothing around it: of "Joe <joe@example.org>" the daemon knows nothing, and smtplib would mail it.
+_ADDRESS = re.compile(r'(?:"(?:[^"\\\x00-\x1f\x7f]|\\[ -~])+"|[^\x00-\x20\x7f"<>(),:;\[\]\\@]+)@[^\x00-\x20\x7f"<>(),;\\@]+')
 _LENGTH = re.compile(rb"(0|[1-9][0-9]{0,3}):")
 _REFUSAL = re.compile(r"OK ([ -~]+)")
 _RETURN_PATH = re.compile(r"OK ([!-?A-~]+@[!-?A-~]+)")
@@ -249,7 +251,7 @@ def _request(map_: str, address: str, scope: str) -> bytes:
     if not _SCOPE.fullmatch(scope):
         raise ValueError("this is no scope: 1 to 32 of a-z, 0-9, hyphen and dot")
     request = f"{map_}_{scope} {address}".encode()
-    if "@" not in address or "\0" in address or len(request) > _MAX_OCTETS:
+    if not _ADDRESS.fullmatch(address) or "\0" in address or len(request) > _MAX_OCTETS:
         raise ValueError("this is no address")
     return b"%d:%b," % (len(request), request)
 

@@ -18,6 +18,7 @@ from typing import Self
 import pytest
 
 import bounced.client
+from bounced.address import address_key
 from bounced.client import AsyncClient, Client, TemporaryFailure, WhenUnknown
 from tests.asking import DEAD, LIVE
 
@@ -234,6 +235,27 @@ def test_what_is_no_scope_is_an_error(scope: str) -> None:
     """A blank in a stream's name would shift the address, and the daemon would be asked of another."""
     with pytest.raises(ValueError, match="no scope"):
         Client("/nowhere", when_unknown="send").may_send(LIVE, scope)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [f"Dead <{DEAD}>", f"<{DEAD}>", f" {DEAD}", f"{DEAD} ", f"{DEAD}\n", f"{DEAD}, {LIVE}", f"{DEAD} (comment)", f"a;{DEAD}", "a b@x.test"],
+)
+def test_what_is_more_than_an_address_is_an_error(address: str) -> None:
+    """What smtplib would mail, but the daemon has no record of as it is written, is never "yes"."""
+    for client in (Client("/nowhere", when_unknown="send"), Client("/nowhere")):
+        with pytest.raises(ValueError, match="no address"):
+            client.may_send(address)
+
+
+@pytest.mark.parametrize(
+    "address", ["o'brien+x=y@x.test", '"a b@c"@x.test', r'"a\"b"@x.test', "josé@bücher.test", "a..b.@x.test", "a@[IPv6:::1]"]
+)
+def test_every_address_can_be_asked_about(address: str) -> None:
+    """What the daemon takes for an address the client does not keep from it."""
+    address_key(address)
+    with pytest.raises(TemporaryFailure):
+        Client("/nowhere").may_send(address)
 
 
 def test_a_lone_surrogate_is_an_error() -> None:
