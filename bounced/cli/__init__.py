@@ -1,6 +1,6 @@
 """The command `bounced`.
 
-For: people and shell scripts: starting the daemon, asking it, explaining mail. Never: touching the database; what a command wants of a
+For: people and shell scripts: starting the daemon, asking it, explaining mail. Never: writing to the database; what a command wants of a
 running daemon it asks on its HTTP socket. Exit codes are those of sysexits(3); `check` adds 0 clear and 1 suppressed.
 """
 
@@ -14,6 +14,7 @@ import click
 from bounced import __version__
 from bounced.cli import addresses, overview, reading, running
 from bounced.cli.base import EX_CONFIG, EX_DATA, EX_TRY_LATER, EX_UNAVAILABLE, EX_USAGE, Unreachable
+from bounced.cli.replaying import replay_
 from bounced.fault import Fault, OperatorFault, PeerFault
 
 DEFAULT_CONFIG = "/etc/bounced/bounced.toml"
@@ -68,6 +69,6 @@ for _command in (
     *(running.serve, running.try_, running.rotate_key, running.config_),
     *(addresses.check, addresses.why, addresses.list_, addresses.sign, addresses.verify),
     *(addresses.block, addresses.release, addresses.delivered, addresses.forget),
-    *(overview.stats, overview.backscatter, overview.incidents, reading.explain_),
+    *(overview.stats, overview.backscatter, overview.incidents, reading.explain_, replay_),
 ):
     cli.add_command(_command)
