@@ -12,7 +12,9 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
-from bounced import cli, daemon, returnpath
+from bounced import cli, daemon, policy, returnpath
+from bounced.consult import Consult
+from bounced.query import Check, Clear, Suppressed, Trouble
 from bounced.record import AnyEvent
 from bounced.store import Recorded, files, tables
 from bounced.store.sqlite import SqliteStore
@@ -81,7 +83,34 @@ def call_home() -> None:
     _replace(daemon, "SqliteStore", Talkative)
 
 
-FAULTS = {fault.__name__: fault for fault in (answer_before_commit, commit_without_sync, believe_any_seal, count_every_copy, call_home)}
+def clear_in_trouble() -> None:
+    """Break promise 4: what cannot be read is called clear."""
+
+    class Careless(Consult):
+        def check(self, question: Check) -> Suppressed | Clear | Trouble:
+            answer = super().check(question)
+            return Clear() if isinstance(answer, Trouble) else answer
+
+    _replace(daemon, "Consult", Careless)
+
+
+def lose_releases() -> None:
+    """Break promise 6: a release is written down, and undoes nothing."""
+    _replace(policy, "_released", lambda record, _standing, _at: record)
+
+
+FAULTS = {
+    fault.__name__: fault
+    for fault in (
+        answer_before_commit,
+        commit_without_sync,
+        believe_any_seal,
+        count_every_copy,
+        clear_in_trouble,
+        call_home,
+        lose_releases,
+    )
+}
 
 
 if __name__ == "__main__":

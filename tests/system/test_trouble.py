@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.ask import Mailer
+from tests.system.ask import Mailer, TemporaryTroubleError
 from tests.system.bounces import Mint
 from tests.system.daemon import Daemon, alive
 from tests.system.load import Load
@@ -122,6 +122,34 @@ def test_the_daemon_opens_no_connection(output: Path) -> None:
 def test_a_daemon_that_calls_home_is_found_out(output: Path) -> None:
     """Control: a daemon that opens a connection for each bounce is seen doing so."""
     assert len(connections(output, "tests.system.faulty", "call_home")) == 20
+
+
+def answers_while_reads_fail(daemon: Daemon, output: Path) -> set[str]:
+    """Have an address blocked, let each pread64 fail with EIO, and return what a mailer is told of the address."""
+    recipient, return_path, content = Mint(daemon)()
+    with Session(daemon.smtp) as session:
+        assert session.bring(return_path, content)[0] == 250
+    told = set()
+    with traced(daemon.pid, output, "-e", "trace=pread64", "-e", "inject=pread64:error=EIO"), Mailer(daemon.door("socketmap")) as mailer:
+        for _ in range(20):
+            try:
+                told.add("suppressed" if mailer.suppressed(recipient) else "clear")
+            except TemporaryTroubleError:
+                told.add("trouble")
+    return told
+
+
+def test_what_cannot_be_read_is_never_clear(daemon: Daemon, output: Path) -> None:
+    """While the disk gives nothing back, a mailer is told "temporary failure" of a dead address, or what memory still knows."""
+    told = answers_while_reads_fail(daemon, output)
+    assert "trouble" in told
+    assert "clear" not in told
+
+
+def test_a_daemon_that_says_clear_in_trouble_is_found_out(output: Path) -> None:
+    """Control: a daemon that calls clear what it cannot read is heard saying so."""
+    with alive("tests.system.faulty", "clear_in_trouble") as daemon:
+        assert "clear" in answers_while_reads_fail(daemon, output)
 
 
 def refuses(address: tuple[str, int]) -> bool:
