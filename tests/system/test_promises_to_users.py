@@ -215,6 +215,34 @@ def test_a_wrong_block_is_shown_and_lifted_by_one_command(daemon: Daemon, mail: 
     assert "she says it works" in daemon.tell("why", recipient)
 
 
+def still_blocked_after_releases(daemon: Daemon, mail: Callable[..., str], recipient: str) -> list[str]:
+    """Have recipients blocked automatically for every cause there is, release each by one command, and name those that stay blocked."""
+    news, blocked = Scope("news"), {cause: f"{cause}-{recipient}" for cause in ("hard", "soft", "complaint")}
+    comes_back(daemon, mail(blocked["hard"], news), report(blocked["hard"], NO_SUCH_USER))
+    for _ in range(5):
+        comes_back(daemon, mail(blocked["soft"], news), report(blocked["soft"], MAILBOX_FULL))
+    comes_back(daemon, mail(blocked["complaint"], news), complaint(blocked["complaint"]))
+    assert all(suppressed(daemon, address, "news") for address in blocked.values())
+    for address in blocked.values():
+        daemon.tell("release", address, "--reason", "a mistake")
+    return [cause for cause, address in blocked.items() if suppressed(daemon, address, "news")]
+
+
+def test_every_automatic_block_is_undone_by_one_command(daemon: Daemon, mail: Callable[..., str], recipient: str) -> None:
+    """Hard, soft or a complaint, in one stream or everywhere: one `release` without more words lifts it."""
+    assert still_blocked_after_releases(daemon, mail, recipient) == []
+
+
+def test_a_daemon_that_loses_releases_is_found_out() -> None:
+    """Control: where a release is only written down, every cause still blocks."""
+    seconds = itertools.count(int(time.time()) - 3600)
+    with alive("tests.system.faulty", "lose_releases") as faulty:
+        left = still_blocked_after_releases(
+            faulty, lambda recipient, scope: faulty.sign(recipient, next(seconds), scope), "r@receiver.example"
+        )
+    assert left == ["hard", "soft", "complaint"]
+
+
 def test_a_lookup_never_says_clear_because_something_broke(daemon: Daemon, recipient: str) -> None:
     """With no daemon there, the command says "cannot tell" by its exit code, and never "clear"."""
     daemon.stop()
