@@ -28,6 +28,7 @@ from bounced.client import Client
 from bounced.consult import Consult
 from bounced.http import HttpDoor
 from bounced.listen import QueryDoor, QuerySettings
+from bounced.maildir import Maildir
 from bounced.policy import Policy
 from bounced.returnpath import Key, KeyRing, ReturnPath
 from bounced.scope import DEFAULT_SCOPE, EVERYWHERE
@@ -56,7 +57,9 @@ async def serve(directory: Path, addresses: int) -> None:
     """The daemon's query role: the real store, the real doors."""
     store = await SqliteStore.open(directory / "bounced.db", Policy())
     return_path = ReturnPath(ring=KeyRing((Key("a", b"k" * 32),)), scopes=(DEFAULT_SCOPE,))
-    consult = Consult(domain="bounces.example.net", return_path=return_path, store=store, clock=time.time)
+    consult = Consult(
+        domain="bounces.example.net", return_path=return_path, store=store, unread=Maildir(directory / "unread", 1), clock=time.time
+    )
     for begin in range(0, addresses, 500):
         block = [consult.block(address(number), EVERYWHERE, by="benchmark", reason="x") for number in range(begin, begin + 500)]
         await asyncio.gather(*block)

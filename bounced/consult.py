@@ -7,18 +7,20 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import assert_never
 
 import structlog
 
 from bounced.address import AddressError, AddressKey, address_key
 from bounced.incident import Incident, Ruling
+from bounced.maildir import Maildir
 from bounced.policy import awaits_success
 from bounced.query import Answer, Aside, Check, Clear, Garbled, Question, Sign, SignedPath, Suppressed, Trouble
 from bounced.record import AddressRecord, AnyEvent, Blocked, Delivered, Released, Sent, Standing
 from bounced.returnpath import FORGOTTEN, Claims, Refusal, ReturnPath
 from bounced.scope import EVERYWHERE, Scope
-from bounced.store import Overview, Place, Recorded, Store, StoreFault, Tally
+from bounced.store import Overview, Place, Recorded, Store, StoreFault, Tally, Unmatched
 from bounced.store.rows import without
 
 _PAGE = 500
@@ -28,11 +30,12 @@ _PAGE = 500
 class Consult:
     """Answers for the return-path domain `domain`, whose signed paths it hands out."""
 
-    def __init__(self, *, domain: str, return_path: ReturnPath, store: Store, clock: Callable[[], float]) -> None:
-        """Put the parts together; `clock` gives Unix seconds."""
+    def __init__(self, *, domain: str, return_path: ReturnPath, store: Store, unread: Maildir, clock: Callable[[], float]) -> None:
+        """Put the parts together; `unread` is where the mail lies that no reader understood, `clock` gives Unix seconds."""
         self._domain = domain
         self._return_path = return_path
         self._store = store
+        self._unread = unread
         self._clock = clock
         self._any_forgotten: bool | None = None
         self._remembering: dict[AddressKey, asyncio.Task[None]] = {}
@@ -193,6 +196,14 @@ class Consult:
         changed = await self._store.rule(incident, ruling, at=self.now(), by=by, reason=reason)
         self._log.warning("incident.ruled", id=incident, ruling=ruling, changed=changed, by=by)
         return changed
+
+    def unmatched(self) -> Sequence[Unmatched]:
+        """Return the texts that no rule matched, grouped by what they say, the most frequent first. Raises StoreFault."""
+        return self._store.unmatched()
+
+    async def unread(self) -> tuple[Path, int]:
+        """Return where the mail lies that no reader understood, and how many there are. Raises OwnFault."""
+        return self._unread.path, await self._unread.count()
 
     def declared(self, scope: Scope) -> bool:
         """Tell whether a stream is declared in the configuration."""

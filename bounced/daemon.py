@@ -90,17 +90,18 @@ async def _build(config: Config, ring: KeyRing, stack: contextlib.AsyncExitStack
     store = await SqliteStore.open(config.store.database, policy_of(config))
     stack.push_async_callback(store.close)
     return_path = _return_path(config, ring)
+    unread = Maildir(config.kept.unread, config.kept.quota)
     intake = Intake(
         domains=config.return_path.domains,
         return_path=return_path,
         rules=rules_of(config),
         store=store,
         postmaster=Maildir(config.kept.postmaster, config.kept.quota),
-        unread=Maildir(config.kept.unread, config.kept.quota),
+        unread=unread,
         clock=time.time,
     )
     stack.push_async_callback(_flush, intake)
-    consult = Consult(domain=config.return_path.domains[0], return_path=return_path, store=store, clock=time.time)
+    consult = Consult(domain=config.return_path.domains[0], return_path=return_path, store=store, unread=unread, clock=time.time)
     stack.push_async_callback(consult.drain)
     for chore in (_flush_now_and_then(intake, store), _feed_watchdog(consult)):
         stack.push_async_callback(_cancel, asyncio.create_task(chore))

@@ -35,6 +35,18 @@ class Maildir:
             except OSError as error:
                 raise OwnFault(f"cannot write to {self._path}: {error.strerror}") from error
 
+    @property
+    def path(self) -> Path:
+        """Where it lies."""
+        return self._path
+
+    async def count(self) -> int:
+        """Return how many messages lie here, read or not. Raises OwnFault."""
+        try:
+            return len(await asyncio.to_thread(self._kept))
+        except OSError as error:
+            raise OwnFault(f"cannot read {self._path}: {error.strerror}") from error
+
     def _write(self, content: bytes) -> Path:
         for part in ("tmp", "new", "cur"):
             (self._path / part).mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -54,8 +66,11 @@ class Maildir:
         _sync_directory(self._path / "new")
         return kept
 
+    def _kept(self) -> list[Path]:
+        return [file for part in ("new", "cur") if (self._path / part).is_dir() for file in (self._path / part).iterdir()]
+
     def _make_room(self, octets: int) -> None:
-        kept = sorted((file for part in ("new", "cur") for file in (self._path / part).iterdir()), key=lambda file: file.name)
+        kept = sorted(self._kept(), key=lambda file: file.name)
         sizes = {file: file.stat().st_size for file in kept}
         excess, most = sum(sizes.values()) + octets - self._quota, len(kept) + 1 - _MOST_MESSAGES
         for number, file in enumerate(kept):

@@ -9,6 +9,7 @@ from pathlib import Path
 from bounced.consult import Consult
 from bounced.http import HttpDoor
 from bounced.listen import QueryDoor, QuerySettings
+from bounced.maildir import Maildir
 from bounced.policy import Policy
 from bounced.returnpath import Key, KeyRing, ReturnPath
 from bounced.scope import DEFAULT_SCOPE, EVERYWHERE, Scope
@@ -27,9 +28,10 @@ def return_path() -> ReturnPath:
     return ReturnPath(ring=KeyRing((Key("a", b"k" * 32),)), scopes=(DEFAULT_SCOPE, NEWS))
 
 
-def consult_over(store: Store | None = None) -> Consult:
-    """The real Consult, with a clock that stands still."""
-    return Consult(domain=DOMAIN, return_path=return_path(), store=store or MemoryStore(Policy()), clock=lambda: NOW)
+def consult_over(store: Store | None = None, unread: Path = Path("nowhere")) -> Consult:
+    """The real Consult, with a clock that stands still; `unread` is a Maildir that need not be there."""
+    maildir = Maildir(unread, quota=1 << 20)
+    return Consult(domain=DOMAIN, return_path=return_path(), store=store or MemoryStore(Policy()), unread=maildir, clock=lambda: NOW)
 
 
 async def with_dead(consult: Consult) -> Consult:

@@ -1,11 +1,13 @@
 """One question from the socket to the answer."""
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from bounced.address import AddressKey, address_key
 from bounced.consult import Consult
+from bounced.maildir import Maildir
 from bounced.outcome import Category, Disposition, Outcome
 from bounced.policy import Policy
 from bounced.query import Aside, Check, Clear, Garbled, Sign, SignedPath, Suppressed, Trouble
@@ -31,7 +33,9 @@ class BrokenStore(MemoryStore):
 
 def consult(store: MemoryStore | None = None) -> Consult:
     return_path = ReturnPath(ring=KeyRing(()).rotated(b"k" * 32), scopes=(DEFAULT_SCOPE, NEWS))
-    return Consult(domain="bounces.example.net", return_path=return_path, store=store or MemoryStore(Policy()), clock=lambda: NOW + 0.9)
+    unread = Maildir(Path("nowhere"), quota=1)
+    store = store or MemoryStore(Policy())
+    return Consult(domain="bounces.example.net", return_path=return_path, store=store, unread=unread, clock=lambda: NOW + 0.9)
 
 
 async def hard(store: MemoryStore, address: str) -> None:

@@ -18,7 +18,9 @@ import pytest
 from bounced.address import AddressKey
 from bounced.consult import Consult
 from bounced.http import OPERATIONS, HttpDoor, openapi
+from bounced.maildir import Maildir
 from bounced.outcome import Category, Disposition, Outcome
+from bounced.outcome.judge import UNMATCHED
 from bounced.policy import Policy
 from bounced.query import Check, Suppressed
 from bounced.record import AddressRecord, Bounced
@@ -26,7 +28,7 @@ from bounced.returnpath import KeyRing
 from bounced.scope import DEFAULT_SCOPE, EVERYWHERE
 from bounced.store import Tally
 from bounced.store.memory import MemoryStore
-from tests.asking import DEAD, LIVE, NOW, bound, consult_over, http_door, return_path
+from tests.asking import DEAD, LIVE, NEWS, NOW, bound, consult_over, http_door, return_path
 
 LONG = "a-local-part-that-does-not-fit-into-a-return-path-" + "x" * 20 + "@remote.test"
 ME = f"uid {os.getuid()} ({pwd.getpwuid(os.getuid()).pw_name})"
@@ -240,6 +242,22 @@ async def test_health_and_stats(ask: Asker, store: MemoryStore) -> None:
         200,
         {"addresses": 1, "blocks": {"manual": 1}, "categories": {}, "blockers": {}, "open_incidents": 0},
     )
+
+
+async def test_unmatched_texts_and_unread_mail(store: MemoryStore, tmp_path: Path) -> None:
+    """Texts that no rule matched come as groups without their recipients, and with them where the mail lies that nobody could read."""
+    outcome = Outcome(disposition=Disposition.SOFT, category=Category.UNDETERMINED, rule=UNMATCHED, diagnostic="550 <a@b.test> frobnicated")
+    event = Bounced(at=7, key=AddressKey("a@b.test"), scope=NEWS, token="x" * 23, signed_at=1, outcome=outcome, reader="rfc3464")
+    await store.record(event)
+    await Maildir(tmp_path / "unread", quota=1 << 20).keep(b"what?")
+    async with http_door(consult_over(store, tmp_path / "unread"), tmp_path / "s"):
+        status, answer = await Asker(tmp_path / "s").get("/v1/unmatched")
+
+    assert status == 200
+    assert answer == {
+        "groups": [{"count": 1, "first": 7, "last": 7, "sample": "550 <*@b.test> frobnicated"}],
+        "unread": {"directory": str(tmp_path / "unread"), "messages": 1},
+    }
 
 
 async def test_the_list_comes_in_pages(ask: Asker, store: MemoryStore, consult: Consult) -> None:

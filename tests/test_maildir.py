@@ -79,6 +79,21 @@ async def test_a_full_disk_gets_no_fuller(tmp_path: Path, monkeypatch: pytest.Mo
     assert [list((tmp_path / part).iterdir()) for part in ("tmp", "new", "cur")] == [[], [], []]
 
 
+async def test_counts_what_lies_there_read_or_not(tmp_path: Path) -> None:
+    """Messages in new/ and cur/ count, drafts do not; a Maildir that was never made is empty; one that cannot be read is our fault."""
+    maildir = Maildir(tmp_path / "kept", quota=1 << 20)
+    assert (maildir.path, await maildir.count()) == (tmp_path / "kept", 0)
+
+    await maildir.keep(b"one")
+    await maildir.keep(b"two")
+    next((tmp_path / "kept" / "new").iterdir()).rename(tmp_path / "kept" / "cur" / "seen")
+    (tmp_path / "kept" / "tmp" / "draft").touch()
+    assert await maildir.count() == 2
+
+    with pytest.raises(OwnFault, match="cannot read"):
+        await Maildir(tmp_path / ("long" * 100), quota=1).count()
+
+
 async def test_what_cannot_be_written_is_our_fault(tmp_path: Path) -> None:
     """Where the directory cannot be made, keep raises OwnFault, so that the sender is told 4xx."""
     (tmp_path / "file").write_bytes(b"")

@@ -69,6 +69,6 @@ for _command in (
     *(running.serve, running.try_, running.rotate_key, running.config_),
     *(addresses.check, addresses.why, addresses.list_, addresses.sign, addresses.verify),
     *(addresses.block, addresses.release, addresses.delivered, addresses.forget),
-    *(overview.stats, overview.backscatter, overview.incidents, reading.explain_, replay_),
+    *(overview.stats, overview.backscatter, overview.incidents, reading.explain_, reading.unmatched, replay_),
 ):
     cli.add_command(_command)

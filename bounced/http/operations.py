@@ -32,6 +32,7 @@ from bounced.http.words import (
     Blocks,
     Counted,
     Counts,
+    Group,
     Happened,
     Health,
     Incidents,
@@ -44,6 +45,8 @@ from bounced.http.words import (
     Stands,
     Story,
     Tallies,
+    Unmatched,
+    Unread,
     Verdict,
 )
 from bounced.incident import Kind, Ruling
@@ -180,6 +183,12 @@ def _no_such_incident() -> Refused:
     return Refused(HTTPStatus.BAD_REQUEST, Problem("no incident has this id", "/v1/incidents lists them all."))
 
 
+async def _unmatched(consult: Consult, _: Asked, __: str) -> Unmatched:
+    directory, messages = await consult.unread()
+    groups = [Group(group.count, group.first, group.last, group.sample) for group in consult.unmatched()]
+    return Unmatched(groups, Unread(str(directory), messages))
+
+
 def _declared(consult: Consult, name: str, *, or_everywhere: bool = False) -> Scope:
     if consult.declared(Scope(name)) or (or_everywhere and name == EVERYWHERE):
         return Scope(name)
@@ -242,4 +251,5 @@ OPERATIONS = (
     Operation("GET", "/v1/health", "Can the list be read?", Asked, Health, _health),
     Operation("GET", "/v1/stats", "How many are blocked, and what came back lately?", Asked, Counts, _stats),
     Operation("GET", "/v1/backscatter", "What was refused or repeated, how often?", Asked, Tallies, _backscatter),
+    Operation("GET", "/v1/unmatched", "Which texts did no rule match?", Asked, Unmatched, _unmatched),
 )

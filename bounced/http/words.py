@@ -236,6 +236,29 @@ class Affected(msgspec.Struct, frozen=True):
     next: str | None
 
 
+class Group(msgspec.Struct, frozen=True):
+    """Texts that say the same: how many, first and last when, and one of them, without whom it concerned."""
+
+    count: int
+    first: int
+    last: int
+    sample: str
+
+
+class Unread(msgspec.Struct, frozen=True):
+    """A Maildir on the daemon's machine, and how many messages lie in it."""
+
+    directory: str
+    messages: int
+
+
+class Unmatched(msgspec.Struct, frozen=True):
+    """What no rule knew the words of, the most frequent first; and the mail in which no reader found a report."""
+
+    groups: list[Group]
+    unread: Unread
+
+
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     """What went wrong, in one sentence, and where it helps what to do."""
 

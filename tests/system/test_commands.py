@@ -9,6 +9,7 @@ import pytest
 
 from bounced import __version__
 from tests.system.daemon import Daemon, alive
+from tests.system.mail import Session
 from tests.system.waiting import until
 
 
@@ -91,6 +92,28 @@ def test_explain_needs_no_daemon_and_takes_files_directories_and_a_pipe(tmp_path
     assert (line["id"], line["kind"], line["recipients"]) == ("mail", "not-a-bounce", [])
     assert str(tmp_path / "below" / "mail") in idle.tell("explain", str(tmp_path / "below" / "mail"))
     assert idle.run("explain", str(tmp_path / "nothing")).returncode == 66
+
+
+def test_unmatched_shows_what_no_rule_knew(tmp_path: Path) -> None:
+    """A bounce with unknown words is shown with its group, mail that is no report is counted where it lies; files can be asked too."""
+    bounce = b"From: MAILER-DAEMON@x.example.org\nSubject: Undelivered Mail Returned to Sender\n\n<e@example.org>: Frobnicated entirely\n"
+    with alive() as daemon:
+        assert "a rule matched every text" in daemon.tell("unmatched")
+        session = Session(daemon.smtp)
+        for who, content in (("e@example.org", bounce), ("f@example.org", b"From: f@example.org\nSubject: hello\n\nhello\n")):
+            assert session.bring(daemon.tell("sign", who).strip(), content)[0] == 250
+        session.close()
+
+        shown = daemon.tell("unmatched")
+        (group,) = json.loads(daemon.tell("unmatched", "--json"))["groups"]
+    assert "<*@example.org>: Frobnicated entirely" in shown
+    assert "mail in which no report was found: 1, in " in shown
+    assert group["count"] == 1
+
+    for name in ("one", "two"):
+        (tmp_path / name).write_bytes(bounce)
+    answer = json.loads(Daemon(tmp_path).tell("unmatched", "--json", str(tmp_path / "one"), str(tmp_path / "two")))
+    assert answer == {"groups": [{"count": 2, "sample": group["sample"]}]}
 
 
 def test_without_a_daemon_commands_say_so(tmp_path: Path) -> None:
