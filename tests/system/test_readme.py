@@ -124,16 +124,26 @@ def test_what_make_run_makes_is_ignored_by_git(clone: Path, running: Path) -> No
 
 
 def test_the_readmes_configuration_is_one_that_serves_beside_postfix(tmp_path: Path) -> None:
-    """The block for "five minutes to Postfix" leaves port 25 to Postfix, and offers the sockets that its main.cf block names."""
+    """The blocks for "five minutes to Postfix" leave port 25 to Postfix, and start the sockets that its main.cf block names."""
     config = tmp_path / "bounced.toml"
-    config.write_text(block("toml"))
+    config.write_text(textwrap.dedent(block("toml")))
     show = [sys.executable, "-m", "bounced", "-C", str(config), "config", "show"]
     settings = tomllib.loads(subprocess.run(show, cwd=PROJECT, capture_output=True, text=True, check=True).stdout)
-    postfix = main_cf()
+    postfix, start = main_cf(), block("sh start")
     assert settings["smtp"]["listen"] == []
-    assert f"lmtp:unix:{settings['lmtp']['socket']} " in postfix["transport_maps"]
-    assert f"unix:{settings['query']['policy']}," in postfix["smtpd_recipient_restrictions"]
+    assert "mask bounced-smtp.socket" in start
+    # A socket of systemd must listen before the service does; the service wants those for questions by itself.
+    assert 0 <= start.find("enable --now bounced-lmtp.socket") < start.find("enable --now bounced\n")
+    assert f"lmtp:unix:{listens_at('lmtp')} " in postfix["transport_maps"]
+    assert f"unix:{listens_at('policy')}," in postfix["smtpd_recipient_restrictions"]
     assert postfix["relay_domains"] == settings["return_path"]["domains"][0]
+
+
+def listens_at(name: str) -> str:
+    """Return where systemd listens for the daemon's socket of this name."""
+    found = re.search(r"^ListenStream=(.+)$", (PROJECT / "systemd" / f"bounced-{name}.socket").read_text(), re.MULTILINE)
+    assert found, name
+    return found[1]
 
 
 def test_the_readmes_main_cf_makes_a_real_postfix_refuse_the_dead(place: Path, need_postfix: None) -> None:
