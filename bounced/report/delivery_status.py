@@ -5,17 +5,19 @@ For: the machine-readable part, and the words of the readable one where the form
 
 import re
 from dataclasses import replace
+from functools import lru_cache
 
 from bounced.report import Action, Copy, DeliveryReport, RecipientStatus, fields, prose
 from bounced.report.mime import Message, Part, to_text
 from bounced.report.prose import Letter
 from bounced.report.returned import copy_of
-from bounced.status import StatusCode
+from bounced.status import Reply, StatusCode
 
 READER = "rfc3464"
 MAX_RECIPIENTS = 2000
 _STATUS_TYPES = ("message/delivery-status", "message/global-delivery-status", "text/delivery-status", "message/deliverystatus")
 _BLANK = re.compile(r"\n[ \t]*\n\s*")
+_NEARLY_BLANK = re.compile(r"\n[ \t]+\n")
 _RECIPIENT_FIELDS = ("final-recipient", "original-recipient", "x-actual-recipient", "x-supplementary-info", "action", "status")
 
 # Two such fields near each other: one alone may be quoted in a person's mail.
@@ -28,8 +30,10 @@ _UNFRAMED = re.compile(
 _CUT_REPLY = re.compile(r"[245]\d\d-(?!.* [245]\d\d )")
 # nullmailer writes one report only, when it gives up, and calls a message that expired delayed (nullmailer-dsn, 2.2).
 _FINAL_THOUGH_DELAYED = "x-local-hostname;"
+_STARTS = frozenset({"final-recipient", "original-recipient", "action", "status"})
 _FIELD_LIMIT = 16 << 10
 _STATUS_LIMIT = 512 << 10
+_MEMORABLE = 512
 _UNFRAMED_LIMIT = 16 << 10
 
 Fields = dict[str, str]
@@ -82,13 +86,37 @@ def read_unframed(letter: Letter) -> DeliveryReport | None:
 
 def _groups(text: str) -> tuple[Fields, list[Fields]]:
     """Part the fields into those of the message and those of each recipient, however the blank lines stand."""
+    return _usual_groups(text) or _any_groups(text)
+
+
+def _usual_groups(text: str) -> tuple[Fields, list[Fields]] | None:
+    """Part the fields where the blank lines stand as in RFC 3464 section 2.1, each block without a name twice; None where they do not."""
+    blocks = text.strip("\n").split("\n\n")
+    if not 1 < len(blocks) <= MAX_RECIPIENTS or _NEARLY_BLANK.search(text):
+        return None
+    per_message = fields.usual_fields(blocks[0])
+    if per_message is None or not _STARTS.isdisjoint(per_message):
+        return None
+    groups: list[Fields] = []
+    for block in blocks[1:]:
+        group = fields.usual_fields(block)
+        if group is None or "final-recipient" not in group:
+            return None
+        first = next(iter(group))
+        if first not in _STARTS or (groups and first not in groups[-1] and first != "original-recipient"):
+            return None
+        groups.append(group)
+    return per_message, groups
+
+
+def _any_groups(text: str) -> tuple[Fields, list[Fields]]:
     per_message: Fields = {}
     groups: list[Fields] = []
     current = per_message
     for block in _BLANK.split(text.strip("\n")):
         fresh = True
         for name, value in fields.pairs(block):
-            starts = name in ("final-recipient", "original-recipient", "action", "status")
+            starts = name in _STARTS
             if starts and (
                 current is per_message or name in current or (fresh and name.endswith("-recipient") and "final-recipient" in current)
             ):
@@ -138,18 +166,25 @@ def _says_too_little(status: RecipientStatus) -> bool:
 def _status(group: Fields) -> RecipientStatus:
     final = fields.address(group.get("final-recipient", ""))
     code = StatusCode.parse(group.get("status", ""))
-    diagnostic = fields.unescaped(
-        fields.printable(fields.without_type(group.get("diagnostic-code", "")[:_FIELD_LIMIT]), fields.DIAGNOSTIC_LIMIT)
-    )
+    written = group.get("diagnostic-code", "")
+    diagnostic, reply = (_explained if len(written) <= _MEMORABLE else _explained.__wrapped__)(written)
     return RecipientStatus(
         action=_action(group, code),
         final_recipient=final,
         original_recipient=fields.original(group.get("original-recipient", ""), final),
         status=code,
-        reply=fields.find_reply(diagnostic) if diagnostic else None,
+        reply=reply,
         diagnostic=diagnostic,
         remote_mta=fields.mta(group.get("remote-mta")),
     )
+
+
+@lru_cache(maxsize=1024)
+def _explained(written: str) -> tuple[str, Reply | None]:
+    """Read a Diagnostic-Code (RFC 3464 section 2.3.6): its text, and the reply in it. Systems say the same to many."""
+    one_line = fields.without_type(written[:_FIELD_LIMIT])
+    diagnostic = fields.unescaped(fields.printable(one_line, fields.DIAGNOSTIC_LIMIT))
+    return diagnostic, fields.find_reply(diagnostic) if diagnostic else None
 
 
 def _action(group: Fields, code: StatusCode | None) -> Action:

@@ -208,9 +208,9 @@ def pairs(block: str, every: bool = False) -> Iterator[tuple[str, str]]:
 
     Only names of RFC 3464 and X- names begin a field, since some systems do not fold what they quote; with `every`, all names do.
     """
-    usual = None if every else _usual_pairs(block)
-    if usual is not None:
-        yield from usual
+    usual = None if every else usual_fields(block)
+    if usual:
+        yield from usual.items()
         return
     name, value = "", ""
     for line in block.rstrip().split("\n"):
@@ -234,18 +234,19 @@ _KNOWN = {
 }  # fmt: skip
 
 
-def _usual_pairs(block: str) -> list[tuple[str, str]] | None:
-    """Return the fields of a block in which every line begins a known field or is folded as it must be; else None."""
+def usual_fields(block: str) -> dict[str, str] | None:
+    """Return the fields of a block in which every line begins a known field, each its own, or is folded as it must be; else None."""
     if "\n " in block or "\n\t" in block:
         block = block.replace("\n ", " ").replace("\n\t", " ")
-    found: list[tuple[str, str]] = []
-    for line in block.split("\n"):
+    lines = block.split("\n")
+    found: dict[str, str] = {}
+    for line in lines:
         written, colon, value = line.partition(":")
         name = _field_name(written) if colon and len(written) <= _NAME_LIMIT else ""
         if not name:
             return None
-        found.append((name, value.strip()))
-    return found
+        found[name] = value.strip()
+    return found if len(found) == len(lines) else None
 
 
 @lru_cache(maxsize=512)
