@@ -27,6 +27,12 @@ _PAGE = 500
 """What is listed at once: it takes the event loop some milliseconds."""
 
 
+MOST_EVENTS = 1000
+"""Events of one address that are told, the newest: reading 50,000 would keep every mailer waiting for most of a second."""
+
+_TALLY_DAYS = 30
+
+
 class Consult:
     """Answers for the return-path domain `domain`, whose signed paths it hands out."""
 
@@ -111,14 +117,17 @@ class Consult:
         return self._return_path.verify(local_part, self.now(), self._store.recipient_of)
 
     def why(self, address: str) -> tuple[AddressRecord, Sequence[AnyEvent]]:
-        """Return an address's record and all its events; those of a forgotten one are of its pseudonym. Raises AddressError, StoreFault."""
+        """Return an address's record and its newest events; those of a forgotten one are of its pseudonym.
+
+        Raises AddressError, StoreFault.
+        """
         key = address_key(address)
         record = self._store.look_up(key)
         if record.known_since is None:
             for pseudonym in self._pseudonyms(key):
                 if (forgotten := self._store.look_up(pseudonym)).known_since is not None:
-                    return replace(forgotten, key=key), self._store.history(pseudonym)
-        return record, self._store.history(key)
+                    return replace(forgotten, key=key), self._store.history(pseudonym, MOST_EVENTS)
+        return record, self._store.history(key, MOST_EVENTS)
 
     async def block(self, address: str, scope: Scope, *, by: str, reason: str) -> Recorded:
         """Put an address on the list, in one stream or EVERYWHERE. Raises AddressError, StoreFault."""
@@ -154,8 +163,9 @@ class Consult:
         return await self._tell(Delivered(at=self.now(), key=address_key(address), scope=scope, by=by))
 
     def tallies(self) -> Mapping[Tally, int]:
-        """Return how often what was refused or repeated. Raises StoreFault."""
-        return self._store.tallies()
+        """Return how often what was refused or repeated in the last days. Raises StoreFault."""
+        since = datetime.fromtimestamp(self.now() - _TALLY_DAYS * 86400, UTC)
+        return self._store.tallies(since.date().isoformat())
 
     def listed(
         self, after: Place | None, cause: str | None, scope: Scope | None

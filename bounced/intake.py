@@ -28,7 +28,7 @@ from bounced.returnpath import Claims, Refusal, ReturnPath
 from bounced.store import Recorded, Store, Tally
 
 _LOCAL_MAILBOXES = {"postmaster", "abuse"}
-_MOST_TALLIES = 10_000
+_MOST_TALLIES = 1000
 """Sources told apart on one day; a flood from more is counted under one name. Each is a row of the store."""
 
 

@@ -98,7 +98,7 @@ class Stands(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Story(msgspec.Struct, frozen=True):
-    """All that is known of an address: how it stands in each scope in which something happened, and every event, oldest first."""
+    """What is known of an address: how it stands in each scope in which something happened, and its newest events, 1,000 at most."""
 
     address: str
     suppressed: bool

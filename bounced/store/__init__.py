@@ -141,8 +141,8 @@ class Store(Protocol):
         """Return the record of an address; an empty one for an address of which nothing is known."""
         ...
 
-    def history(self, key: AddressKey) -> Sequence[AnyEvent]:
-        """Return all kept events of an address, oldest first."""
+    def history(self, key: AddressKey, newest: int | None = None) -> Sequence[AnyEvent]:
+        """Return the kept events of an address, oldest first: all of them, or the `newest` so many."""
         ...
 
     def standings(self, after: Place | None = None, limit: int = 1000) -> Sequence[tuple[AddressKey, Standing]]:
@@ -156,8 +156,8 @@ class Store(Protocol):
         """Return the recipient that was interned under this id."""
         ...
 
-    def tallies(self) -> Mapping[Tally, int]:
-        """Return all tallies."""
+    def tallies(self, since: str = "") -> Mapping[Tally, int]:
+        """Return the tallies from the day `since` on."""
         ...
 
     def incidents(self) -> Sequence[Incident]:

@@ -123,10 +123,10 @@ class MemoryStore:
         self._refuse_if_closed()
         return self._records.get(key) or AddressRecord(key=key)
 
-    def history(self, key: AddressKey) -> Sequence[AnyEvent]:
-        """Return all kept events of an address, oldest first. Raises StoreFault."""
+    def history(self, key: AddressKey, newest: int | None = None) -> Sequence[AnyEvent]:
+        """Return the kept events of an address, oldest first: all of them, or the `newest` so many. Raises StoreFault."""
         self._refuse_if_closed()
-        return self._shelf.history(key)
+        return self._shelf.history(key)[-newest if newest else None :]
 
     def standings(self, after: Place | None = None, limit: int = 1000) -> Sequence[tuple[AddressKey, Standing]]:
         """Return standings in the order of address and scope, from the one after `after` on. Raises StoreFault."""
@@ -144,10 +144,10 @@ class MemoryStore:
         self._refuse_if_closed()
         return self._recipients.get(opaque_id)
 
-    def tallies(self) -> Mapping[Tally, int]:
-        """Return all tallies. Raises StoreFault."""
+    def tallies(self, since: str = "") -> Mapping[Tally, int]:
+        """Return the tallies from the day `since` on. Raises StoreFault."""
         self._refuse_if_closed()
-        return dict(self._shelf.tallies)
+        return {tally: times for tally, times in self._shelf.tallies.items() if tally.day >= since}
 
     def incidents(self) -> Sequence[Incident]:
         """Return all incidents, newest first. Raises StoreFault."""

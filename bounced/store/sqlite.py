@@ -60,9 +60,9 @@ class SqliteReader:
         """Return the record of an address; an empty one for an address of which nothing is known. Raises StoreFault."""
         return self._read(tables.look_up, key)
 
-    def history(self, key: AddressKey) -> Sequence[AnyEvent]:
-        """Return all kept events of an address, oldest first. Raises StoreFault."""
-        return self._read(tables.history, key)
+    def history(self, key: AddressKey, newest: int | None = None) -> Sequence[AnyEvent]:
+        """Return the kept events of an address, oldest first: all of them, or the `newest` so many. Raises StoreFault."""
+        return self._read(tables.history, key, newest)
 
     def standings(self, after: Place | None = None, limit: int = 1000) -> Sequence[tuple[AddressKey, Standing]]:
         """Return standings in the order of address and scope, from the one after `after` on. Raises StoreFault."""
@@ -76,9 +76,9 @@ class SqliteReader:
         """Return the recipient that was interned under this id. Raises StoreFault."""
         return self._read(tables.recipient_of, opaque_id)
 
-    def tallies(self) -> Mapping[Tally, int]:
-        """Return all tallies. Raises StoreFault."""
-        return self._read(tables.tallies)
+    def tallies(self, since: str = "") -> Mapping[Tally, int]:
+        """Return the tallies from the day `since` on. Raises StoreFault."""
+        return self._read(tables.tallies, since)
 
     def incidents(self) -> Sequence[Incident]:
         """Return all incidents, newest first. Raises StoreFault."""
@@ -408,9 +408,9 @@ class SqliteStore:
         """Return the record of an address; an empty one for an address of which nothing is known. Raises StoreFault."""
         return self._reader.look_up(key)
 
-    def history(self, key: AddressKey) -> Sequence[AnyEvent]:
-        """Return all kept events of an address, oldest first. Raises StoreFault."""
-        return self._reader.history(key)
+    def history(self, key: AddressKey, newest: int | None = None) -> Sequence[AnyEvent]:
+        """Return the kept events of an address, oldest first: all of them, or the `newest` so many. Raises StoreFault."""
+        return self._reader.history(key, newest)
 
     def standings(self, after: Place | None = None, limit: int = 1000) -> Sequence[tuple[AddressKey, Standing]]:
         """Return standings in the order of address and scope, from the one after `after` on. Raises StoreFault."""
@@ -420,9 +420,9 @@ class SqliteStore:
         """Return the recipient that was interned under this id. Raises StoreFault."""
         return self._reader.recipient_of(opaque_id)
 
-    def tallies(self) -> Mapping[Tally, int]:
-        """Return all tallies. Raises StoreFault."""
-        return self._reader.tallies()
+    def tallies(self, since: str = "") -> Mapping[Tally, int]:
+        """Return the tallies from the day `since` on. Raises StoreFault."""
+        return self._reader.tallies(since)
 
     def incidents(self) -> Sequence[Incident]:
         """Return all incidents, newest first. Raises StoreFault."""

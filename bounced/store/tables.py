@@ -45,7 +45,8 @@ _OF_ONE_MAIL = "SELECT at, kind, address, scope, token, detail FROM event WHERE 
 _BACK = """
     WITH RECURSIVE back (id) AS (
         SELECT last_event FROM standing WHERE address = ? AND scope = '*'
-        UNION ALL SELECT previous FROM event JOIN back USING (id) WHERE previous < id)"""
+        UNION ALL SELECT previous FROM event JOIN back USING (id) WHERE previous < id LIMIT ?)"""
+_ALL = -1  # to SQLite, a limit that is none
 _HISTORY = f"""{_BACK}
     SELECT at, kind, address, scope, token, detail FROM back JOIN event USING (id) ORDER BY id"""  # noqa: S608 - our own words
 _ALL_STANDINGS = """
@@ -96,9 +97,10 @@ def look_up(connection: sqlite3.Connection, key: AddressKey) -> AddressRecord:
     return _load(connection, key)[0]
 
 
-def history(connection: sqlite3.Connection, key: AddressKey) -> Sequence[AnyEvent]:
-    """Return the events of an address, oldest first. Raises RowError, sqlite3.Error."""
-    return tuple(event_of(EventRow(*row)) for row in connection.execute(_HISTORY, (key,)).fetchall())
+def history(connection: sqlite3.Connection, key: AddressKey, newest: int | None = None) -> Sequence[AnyEvent]:
+    """Return the events of an address, oldest first: all, or the `newest` so many. Raises RowError, sqlite3.Error."""
+    most = _ALL if newest is None else newest
+    return tuple(event_of(EventRow(*row)) for row in connection.execute(_HISTORY, (key, most)).fetchall())
 
 
 def recipient_of(connection: sqlite3.Connection, opaque_id: str) -> AddressKey | None:
@@ -107,9 +109,9 @@ def recipient_of(connection: sqlite3.Connection, opaque_id: str) -> AddressKey |
     return AddressKey(found[0][0]) if found else None
 
 
-def tallies(connection: sqlite3.Connection) -> Mapping[Tally, int]:
-    """Return all tallies. Raises sqlite3.Error."""
-    rows = connection.execute("SELECT day, what, source, times FROM tally").fetchall()
+def tallies(connection: sqlite3.Connection, since: str = "") -> Mapping[Tally, int]:
+    """Return the tallies from the day `since` on. Raises sqlite3.Error."""
+    rows = connection.execute("SELECT day, what, source, times FROM tally WHERE day >= ?", (since,)).fetchall()
     return {Tally(day, what, source): times for day, what, source, times in rows}
 
 
@@ -197,7 +199,7 @@ def overview(connection: sqlite3.Connection, since: int, now: int) -> Overview:
 
 def forget(connection: sqlite3.Connection, key: AddressKey) -> None:
     """Erase an address where it is named as such, and from the samples of incidents. Raises RowError, sqlite3.Error."""
-    connection.execute(f"{_BACK} DELETE FROM event WHERE id IN (SELECT id FROM back)", (key,))  # noqa: S608 - our own words
+    connection.execute(f"{_BACK} DELETE FROM event WHERE id IN (SELECT id FROM back)", (key, _ALL))  # noqa: S608 - our own words
     for table in ("standing", "opaque", "hold"):
         connection.execute(f"DELETE FROM {table} WHERE address = ?", (key,))  # noqa: S608 - our own words
     shelf = Shelf(connection)

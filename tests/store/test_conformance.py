@@ -170,6 +170,8 @@ async def test_history_is_in_order(store: Store) -> None:
         await store.record(bounced(100 + len(store.history(BERT)), Disposition.SOFT, BERT))
         await store.record(event)
     assert list(store.history(ANNA)) == events
+    assert list(store.history(ANNA, 3)) == events[-3:]
+    assert list(store.history(ANNA, 1000)) == events
     assert len(store.history(BERT)) == len(events)
 
 
@@ -193,6 +195,7 @@ async def test_tallies_add_up(store: Store) -> None:
     await store.count({forged: 4})
     await store.count({})
     assert store.tallies() == {forged: 7, foreign: 1}
+    assert store.tallies("2026-01-02") == {foreign: 1}
 
 
 async def test_a_closed_store_says_so(store: Store) -> None:
