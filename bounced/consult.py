@@ -97,7 +97,7 @@ class Consult:
             recipient = address_key(question.recipient)
             now = self.now()
             signed = self._return_path.sign(recipient, question.scope, now)
-            if signed.opaque_id is not None and self._store.recipient_of(signed.opaque_id) is None:
+            if signed.opaque_id is not None:
                 await self._store.intern(signed.opaque_id, recipient)
         except AddressError as error:
             return Trouble(str(error))
