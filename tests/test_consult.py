@@ -30,6 +30,9 @@ class BrokenStore(MemoryStore):
     def recipient_of(self, opaque_id: str) -> AddressKey | None:
         raise StoreFault("the disk is gone")
 
+    async def intern(self, opaque_id: str, key: AddressKey) -> None:
+        raise StoreFault("the disk is gone")
+
 
 def consult(store: MemoryStore | None = None) -> Consult:
     return_path = ReturnPath(ring=KeyRing(()).rotated(b"k" * 32), scopes=(DEFAULT_SCOPE, NEWS))
