@@ -10,7 +10,7 @@ heard. Where rows contradict each other, a refusal or a limit goes before a deat
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
 from itertools import islice
@@ -53,8 +53,7 @@ class Level(IntEnum):
     PHRASE = 6
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Hit:
+class Hit(NamedTuple):
     """A row that applies, and why: the phrase as found, or the code. `voice` counts codes in the order in which they are believed."""
 
     rule: Rule
@@ -95,7 +94,7 @@ def weigh(recipient: RecipientStatus, reporting_mta: str | None, rules: RuleSet)
     signs, said = _signs(recipient, reporting_mta, rules)
     weighed = _Case.of(signs, rules)
     outcome = _outcome(weighed.verdict(), signs, said, rules)
-    shown = (replace(hit, evidence=said.folded[hit.found.start : hit.found.end]) if hit.found else hit for hit in weighed.hits)
+    shown = (hit._replace(evidence=said.folded[hit.found.start : hit.found.end]) if hit.found else hit for hit in weighed.hits)
     return Judgement(outcome=outcome, hits=tuple(shown))
 
 
@@ -197,9 +196,10 @@ class _Case:
     @classmethod
     def of(cls, signs: _Signs, rules: RuleSet) -> "_Case":
         found = tuple(rules.phrases.search(signs.essence))
-        case = cls(signs, found, _providers(signs, found, rules), rules, ())
-        failing = signs.action in (Action.FAILED, Action.DELAYED)
-        return replace(case, hits=_ordered(list(case._applying()))) if failing else case
+        providers = _providers(signs, found, rules)
+        failing = signs.action is Action.FAILED or signs.action is Action.DELAYED
+        hits = _ordered(list(cls(signs, found, providers, rules, ())._applying())) if failing else ()
+        return cls(signs, found, providers, rules, hits)
 
     def verdict(self) -> _Verdict:
         """Take what the first hit says: a delay counts for nothing, whatever the cause."""

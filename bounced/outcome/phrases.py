@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from bounced.outcome.fold import fold_phrase, words
 
@@ -24,8 +25,7 @@ _ASCII_WORDS = re.compile(r"([a-z0-9]+)")
 _BLOT = "X"
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(NamedTuple):
     """A phrase that stands in a text, at `start` to `end`."""
 
     phrase: str
@@ -38,8 +38,9 @@ class _Entry:
     """A phrase ready to be looked for: the words it cannot do without, and its parts between gaps."""
 
     phrase: str
+    first: str
+    rest: tuple[str, ...]
     needed: frozenset[str]
-    parts: tuple[str, ...]
     spoken: bool
 
 
@@ -59,9 +60,9 @@ class PhraseIndex:
         by_word: dict[str, list[_Entry]] = {}
         for phrase in distinct:
             needed = frozenset(words(phrase))
-            parts = tuple(part.strip() for part in phrase.split("*"))
+            first, *rest = (part.strip() for part in phrase.split("*"))
             rarest = min(needed, key=lambda word: (often[word], -len(word), word))
-            by_word.setdefault(rarest, []).append(_Entry(phrase, needed, parts, phrase.isalpha() and phrase not in loose))
+            by_word.setdefault(rarest, []).append(_Entry(phrase, first, tuple(rest), needed, phrase.isalpha() and phrase not in loose))
         return cls(
             {word: tuple(entries) for word, entries in by_word.items()},
             frozenset(word for phrase in distinct for word in _ASCII_WORDS.findall(phrase)),
@@ -81,9 +82,10 @@ class PhraseIndex:
     def search(self, folded: str) -> Iterator[Found]:
         """Yield every indexed phrase that stands in `folded`, at its first place."""
         present = words(folded)
-        for word in present & self.by_word.keys():
-            for entry in self.by_word[word]:
-                if entry.needed <= present and entry.parts[0] in folded:
+        for word in present:
+            for entry in self.by_word.get(word, ()):
+                # Of ten that share a word with the text, one or none stands in it.
+                if entry.first in folded and entry.needed <= present:
                     found = _find(entry, folded)
                     if found:
                         yield Found(entry.phrase, *found)
@@ -96,7 +98,7 @@ def usable(phrase: str) -> bool:
 
 
 def _find(entry: _Entry, folded: str) -> tuple[int, int] | None:
-    first, *rest = entry.parts
+    first, rest = entry.first, entry.rest
     if entry.spoken:
         return _spoken(first, folded)
     if not rest:
@@ -113,7 +115,7 @@ def _find(entry: _Entry, folded: str) -> tuple[int, int] | None:
     return None
 
 
-def _tail(rest: list[str], folded: str, end: int) -> int | None:
+def _tail(rest: tuple[str, ...], folded: str, end: int) -> int | None:
     for part in rest:
         found = _whole(part, folded, end, min(len(folded), end + GAP + len(part)))
         if found is None or _SENTENCE.search(folded, end, found[0]):
