@@ -78,8 +78,14 @@ def load(path: Path) -> Config:
     if config is not None:
         errors += [f"{path}: {clash}" for clash in _clashes(config)]
     if config is None or errors:
-        raise OperatorFault("\n".join(errors), "Mend the configuration; `bounced config reference` prints every setting with its default.")
+        raise OperatorFault("\n".join(errors), _next_step(path))
     return config
+
+
+def _next_step(path: Path) -> str:
+    if path.exists():
+        return "Mend the configuration; `bounced config reference` prints every setting with its default."
+    return f"Name yours with `bounced -C FILE`, or begin one: `bounced config reference > {path}`."
 
 
 def _built(given: Mapping[str, object]) -> Config:

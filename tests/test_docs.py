@@ -47,6 +47,26 @@ def test_an_undocumented_command_is_noticed() -> None:
     assert undocumented(text.replace("[-n]", "")) == ["bounced config show -n"]
 
 
+def cut(group: click.Group) -> list[str]:
+    """Return the commands of which a list of commands, 80 columns wide, shows no whole sentence."""
+    lines = group.get_help(click.Context(group, terminal_width=80)).splitlines()
+    return [line.split()[0] for line in lines if line.startswith("  ") and line.endswith("...")]
+
+
+def test_lists_of_commands_show_whole_sentences() -> None:
+    """The first sentence of every command fits into the line that `--help` has for it."""
+    groups = [cli, *(command for command in cli.commands.values() if isinstance(command, click.Group))]
+
+    assert [cut(group) for group in groups] == [[]] * len(groups)
+
+
+def test_a_sentence_that_is_cut_is_noticed() -> None:
+    """The check fails for a command whose first sentence is too long."""
+    wordy = click.Command("wordy", help="Tell " + "very " * 20 + "much.")
+
+    assert cut(click.Group("all", commands=[wordy])) == ["wordy"]
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_links_lead_somewhere(document: Path) -> None:
     """Every relative link of a document leads to a file of the project."""

@@ -44,7 +44,7 @@ def verify(config_file: Path, local_part: str, json_: bool) -> None:
 @as_json
 @click.pass_obj
 def check(config_file: Path, address: str, scope: str | None, json_: bool) -> None:
-    """Tell whether ADDRESS may be mailed: exit code 0 clear, 1 suppressed, 64 and above: could not tell."""
+    """Tell whether ADDRESS may be mailed. Exit code 0: clear, 1: suppressed, 64 and above: could not tell."""
     answer = ask(config_file, "GET", "/v1/check", given(address=address, scope=scope))
     if json_:
         click.echo(json.dumps(answer))
@@ -58,7 +58,7 @@ def check(config_file: Path, address: str, scope: str | None, json_: bool) -> No
 @as_json
 @click.pass_obj
 def why(config_file: Path, address: str, json_: bool) -> None:
-    """Show what is known of ADDRESS: how it stands, every event with its words, and what lifts a block."""
+    """Show how ADDRESS stands and why. With every event and its words, and what lifts a block."""
     answer = ask(config_file, "GET", "/v1/why", {"address": address})
     click.echo(json.dumps(answer) if json_ else "\n".join(_why_lines(answer)))
 
@@ -123,7 +123,7 @@ def block(config_file: Path, address: str, scope: str | None, reason: str) -> No
 @reason_
 @click.pass_obj
 def release(config_file: Path, address: str, scope: str | None, reason: str) -> None:
-    """Take ADDRESS off the list; bounces of mail sent before count no more."""
+    """Take ADDRESS off the list. Bounces of mail sent before count no more."""
     ask(config_file, "POST", "/v1/release", given(address=address, scope=scope, reason=reason))
     click.echo(f"released: {plain(address)}")
 
@@ -133,7 +133,7 @@ def release(config_file: Path, address: str, scope: str | None, reason: str) -> 
 @stream
 @click.pass_obj
 def delivered(config_file: Path, address: str, scope: str | None) -> None:
-    """Tell that a mail to ADDRESS arrived: a run of soft bounces ends."""
+    """Tell that a mail to ADDRESS arrived. That ends a run of soft bounces."""
     ask(config_file, "POST", "/v1/delivered", given(address=address, scope=scope))
     click.echo(f"noted: {plain(address)}")
 

@@ -70,9 +70,14 @@ def ask(config_file: Path, method: str, path: str, words: Mapping[str, str | int
         response = connection.getresponse()
         answer = json.loads(response.read())
     except PermissionError as error:
-        raise Unreachable(f"may not ask on {place}: join the socket's group, or ask as root") from error
+        raise Unreachable(
+            f"may not ask on {place}\n  Ask as root, or join the socket's group; who is in it may also block and release."
+        ) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
-        raise Unreachable(f"no daemon answers on {place}: {getattr(error, 'strerror', None) or type(error).__name__}") from error
+        why = getattr(error, "strerror", None) or type(error).__name__
+        raise Unreachable(
+            f"no daemon answers on {place}: {why}\n  Does one run with {config_file}? See `systemctl status bounced`."
+        ) from error
     finally:
         connection.close()
     if response.status >= 500:

@@ -23,7 +23,7 @@ _NEVER_OURS = ("foreign", "forged", "unknown-key")
 @as_json
 @click.pass_obj
 def stats(config_file: Path, json_: bool) -> None:
-    """Show how many addresses are known and blocked, and what came back in the last seven days."""
+    """Show how many addresses are known and blocked. Also what came back in the last seven days."""
     answer = ask(config_file, "GET", "/v1/stats", {}, LONG_SECONDS)
     click.echo(json.dumps(answer) if json_ else "\n".join(_stats_lines(answer)))
 
@@ -48,7 +48,7 @@ def _most(counts: dict[str, int]) -> list[tuple[str, int]]:
 @as_json
 @click.pass_obj
 def backscatter(config_file: Path, json_: bool) -> None:
-    """Show what was refused or repeated, by day and network, and what to do about mail sent in your name."""
+    """Show what was refused or repeated, by day and network. Also what to do about mail sent in your name."""
     answer = ask(config_file, "GET", "/v1/backscatter", {})
     click.echo(json.dumps(answer) if json_ else "\n".join(_backscatter_lines(answer)))
 
@@ -72,7 +72,7 @@ def _backscatter_lines(answer: Answer) -> Iterator[str]:
 @as_json
 @click.pass_context
 def incidents(context: click.Context, json_: bool) -> None:
-    """List what many bounces have in common: outages, who refuses us, floods of backscatter; newest first."""
+    """List what many bounces have in common, newest first. Outages, those who refuse us, floods of backscatter."""
     if context.invoked_subcommand is not None:
         return
     answer = ask(context.obj, "GET", "/v1/incidents", {})
@@ -87,7 +87,7 @@ def incidents(context: click.Context, json_: bool) -> None:
 @click.option("--json", "json_", is_flag=True, help="One JSON object a page of addresses.")
 @click.pass_obj
 def show(config_file: Path, identity: str, json_: bool) -> None:
-    """Show all of an incident: words, domains, who did what about it, and whose verdicts it holds or held."""
+    """Show all of an incident. That is: words, domains, who did what about it, and whose verdicts it holds or held."""
     for number, page in enumerate(pages(config_file, "/v1/incident", {"id": identity})):
         if json_:
             click.echo(json.dumps(page))
@@ -104,7 +104,7 @@ def show(config_file: Path, identity: str, json_: bool) -> None:
 @reason_
 @click.pass_obj
 def hold(config_file: Path, provider: str, since: str, reason: str) -> None:
-    """Hold back, by hand, what PROVIDER called dead lately: those addresses are clear again until it is confirmed."""
+    """Hold back, by hand, what PROVIDER called dead lately. Those addresses are clear again until it is confirmed."""
     words: dict[str, str | int] = {"provider": provider, "since": _moment(since), "reason": reason}
     (incident,) = ask(config_file, "POST", "/v1/hold", words, LONG_SECONDS)["incidents"]
     click.echo(_headline(incident))
@@ -115,7 +115,7 @@ def hold(config_file: Path, provider: str, since: str, reason: str) -> None:
 @reason_
 @click.pass_obj
 def confirm(config_file: Path, identity: str, reason: str) -> None:
-    """Say that what the incident holds is true: the addresses are blocked."""
+    """Say that what the incident holds is true. The addresses are blocked."""
     _rule(config_file, "confirm", identity, reason)
 
 
@@ -124,7 +124,7 @@ def confirm(config_file: Path, identity: str, reason: str) -> None:
 @reason_
 @click.pass_obj
 def revert(config_file: Path, identity: str, reason: str) -> None:
-    """Say that what the incident held is false: all that it did is undone, and nothing else."""
+    """Say that what the incident held is false. All that it did is undone, and nothing else."""
     _rule(config_file, "revert", identity, reason)
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--json", "json_", is_flag=True, help="One JSON object a message and line.")
 @click.pass_obj
 def explain_(config_file: Path, paths: Sequence[str], json_: bool) -> None:
-    """Tell what every stage makes of messages; with a directory, of all files below it. Changes nothing."""
+    """Tell what every stage makes of messages. With a directory, of all files below it. Changes nothing."""
     from bounced.explain import as_json as words_of  # noqa: PLC0415 - see _explained
     from bounced.explain import as_text  # noqa: PLC0415
 
@@ -38,7 +38,7 @@ def explain_(config_file: Path, paths: Sequence[str], json_: bool) -> None:
 @as_json
 @click.pass_obj
 def unmatched(config_file: Path, paths: Sequence[str], json_: bool) -> None:
-    """Show the texts that no rule matched, grouped by what they say: of all bounces that came, or of the messages given."""
+    """Show the texts that no rule matched, grouped. Of all bounces that came, or of the messages given."""
     answer = _unmatched_among(config_file, paths) if paths else ask(config_file, "GET", "/v1/unmatched", {})
     click.echo(json.dumps(answer) if json_ else "\n".join(_unmatched_lines(answer)))
 

@@ -38,7 +38,7 @@ class _Sum:
 @click.option("--json", "json_", is_flag=True, help="One JSON object a change and line, and the sums at the end.")
 @click.pass_obj
 def replay_(config_file: Path, policy_file: Path, json_: bool) -> None:
-    """Tell who would be blocked, or freed, had the [policy] and [category] of FILE been in force all the time. Changes nothing."""
+    """Tell whom another policy would block or free. As if [policy] and [category] of FILE had always been in force. Changes nothing."""
     from rich.console import Console  # noqa: PLC0415 - see running
     from rich.progress import Progress  # noqa: PLC0415
 

@@ -25,7 +25,7 @@ def serve(config_file: Path) -> None:
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path), default=Path("var"))
 @click.option("--port", default=2525, show_default=True, help="Port on 127.0.0.1 for bounces.")
 def try_(directory: Path, port: int) -> None:
-    """Try it out: run a daemon for bounces.example.net on loopback, with everything it keeps below DIRECTORY."""
+    """Try it out, on loopback. Runs a daemon for bounces.example.net and keeps everything below DIRECTORY."""
     file = directory / "bounced.toml"
     if not file.exists():
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def _try_words(file: Path, places: Sequence[str]) -> str:
         (
             "bounced listens:",
             *(f"  {place}" for place in places),
-            "In another terminal, sign a return path, send a bounce to it, and ask:",
+            "In another terminal, in this directory, sign a return path, send a bounce to it, and ask:",
             f"  {command} sign joe@example.org",
             f'  python3 config/try/send_bounce.py {smtp} "$({command} sign joe@example.org)"',
             f'  {command} check joe@example.org; echo "exit code $? (1 is suppressed)"',
@@ -98,7 +98,7 @@ def _serve(config_file: Path, ready: Callable[[Sequence[str]], None]) -> None:
 @click.command("rotate-key")
 @click.pass_obj
 def rotate_key(config_file: Path) -> None:
-    """Make a new key that signs from the next reload (HUP) on; the old ones still verify. Makes the key file where it is missing."""
+    """Make a new key. It signs from the next reload (HUP) on; the old ones still verify. Makes the key file where it is missing."""
     file = config.load(config_file).return_path.key_file
     ring = rotate(file) if file.exists() else load_or_make(file)
     click.echo(f"key {ring.keys[0].id} signs, {len(ring.keys)} verify; reload the daemon to use it")
@@ -112,7 +112,7 @@ def config_() -> None:
 @config_.command("check")
 @click.pass_obj
 def config_check(config_file: Path) -> None:
-    """Read the configuration and say what is wrong with it; exit code 78 if anything is."""
+    """Say what is wrong with the configuration. Exit code 78 if anything is."""
     from bounced.daemon import rules_of  # noqa: PLC0415 - see _serve
 
     rules_of(config.load(config_file))
