@@ -390,6 +390,7 @@ class SqliteStore:
 
     async def overview(self, since: int, now: int) -> Overview:
         """Count what there is, in a thread with a connection of its own. Raises StoreFault."""
+        self._reader.standings(None, 1)  # which a closed store cannot
         return await asyncio.to_thread(_overview, self._path, since, now)
 
     async def rule(self, incident: str, ruling: Ruling, *, at: int, by: str, reason: str) -> int:

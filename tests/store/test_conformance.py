@@ -203,10 +203,22 @@ async def test_a_closed_store_says_so(store: Store) -> None:
     await store.record(bounced(1))
     await store.close()
     await store.close()
-    for read in (lambda: store.look_up(ANNA), lambda: store.history(ANNA), lambda: store.recipient_of("a" * 16), store.tallies):
+    for read in (
+        lambda: store.look_up(ANNA),
+        lambda: store.history(ANNA),
+        lambda: store.recipient_of("a" * 16),
+        store.tallies,
+        store.standings,
+    ):
         with pytest.raises(StoreFault):
             read()
-    for write in (store.record(bounced(2)), store.intern("a" * 16, ANNA), store.count({REPLAYED: 1})):
+    for write in (
+        store.record(bounced(2)),
+        store.intern("a" * 16, ANNA),
+        store.count({REPLAYED: 1}),
+        store.forget(ANNA),
+        store.overview(0, NOON),
+    ):
         with pytest.raises(StoreFault):
             await write
 
