@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from email.message import EmailMessage
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.system.waiting import PATIENCE, free_address, listens, until
 
@@ -69,10 +70,19 @@ class Postfix:
     """One instance below `home`, which every user of the machine must be able to enter.
 
     `doors` are the SMTP listeners by name, each with its own parameters (`smtpd -o`); `settings` are parameters for main.cf.
-    With `chroot`, all services that Debian runs in the queue directory run there.
+    `transports` are further SMTP clients by name, LMTP where they are called so, each with its own parameters too. With `chroot`, all
+    services that Debian runs in the queue directory run there.
     """
 
-    def __init__(self, home: Path, *, doors: Mapping[str, Mapping[str, str]], settings: Mapping[str, str], chroot: bool = False) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *,
+        doors: Mapping[str, Mapping[str, str]],
+        settings: Mapping[str, str],
+        transports: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+        chroot: bool = False,
+    ) -> None:
         """Lay out the directories and write the configuration; nothing runs yet."""
         self._etc = home / "etc"
         self.queue_directory = home / "queue"
@@ -92,6 +102,9 @@ class Postfix:
             host, port = self._addresses[door]
             rows.append(f"{host}:{port} inet n - {'y' if chroot else 'n'} - - smtpd\n")
             rows.extend(f"  -o {{ {name} = {value} }}\n" for name, value in {"syslog_name": f"postfix/{door}", **options}.items())
+        for transport, options in transports.items():
+            rows.append(f"{transport} unix - - {'y' if chroot else 'n'} - - {'lmtp' if 'lmtp' in transport else 'smtp'}\n")
+            rows.extend(f"  -o {{ {name} = {value} }}\n" for name, value in options.items())
         self._write("master.cf", "".join(rows))
 
     def start(self) -> None:

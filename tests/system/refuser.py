@@ -22,6 +22,7 @@ REFUSALS = {
 @dataclass
 class _Doorkeeper:
     taken: list[tuple[str, str]] = field(default_factory=list)
+    contents: list[str] = field(default_factory=list)
 
     async def handle_RCPT(self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]) -> str:  # noqa: N802 (aiosmtpd's name)
         for beginning, refusal in REFUSALS.items():
@@ -32,6 +33,7 @@ class _Doorkeeper:
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:  # noqa: N802 (aiosmtpd's name)
         self.taken.extend((envelope.mail_from or "", recipient) for recipient in envelope.rcpt_tos)
+        self.contents.append((envelope.original_content or b"").decode("ascii", "replace"))
         return "250 2.0.0 taken"
 
 
@@ -47,6 +49,11 @@ class Refuser:
     def taken(self) -> list[tuple[str, str]]:
         """What was taken until now, oldest first."""
         return list(self._keeper.taken)
+
+    @property
+    def contents(self) -> list[str]:
+        """The mails that were taken, oldest first."""
+        return list(self._keeper.contents)
 
     def start(self) -> None:
         """Listen; returns when the port is open."""

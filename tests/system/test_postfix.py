@@ -4,6 +4,7 @@ Everything is real but the Internet: the server that refuses is ours. Each story
 and by LMTP.
 """
 
+import re
 import shutil
 import smtplib
 import sys
@@ -13,10 +14,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
 from tests.system.daemon import DOMAIN, Daemon
+from tests.system.mail import NO_SUCH_USER, report
 from tests.system.postfix import Postfix
 from tests.system.refuser import Refuser
 from tests.system.waiting import until
@@ -61,25 +64,40 @@ class Town:
 
 
 @contextmanager
-def founded(home: Path, handover: str, doors: Mapping[str, Mapping[str, str]], settings: Mapping[str, str]) -> Iterator[Town]:
-    """Found a town below `home`. In values, `{name}` stands for the daemon's socket of that name."""
+def founded(
+    home: Path,
+    handover: str,
+    doors: Mapping[str, Mapping[str, str]],
+    settings: Mapping[str, str],
+    transports: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+) -> Iterator[Town]:
+    """Found a town below `home`. In values, `{name}` stands for the daemon's socket of that name, `{remote}` for the other side,
+    `{unsigned}` for the table of return paths that nobody signed.
+    """
     home.mkdir(mode=0o755)
+    unsigned = home / "unsigned"
+    unsigned.write_text(UNSIGNED)
     daemon = Daemon(home, socket_group="postfix")
     remote = Refuser()
     host, port = daemon.smtp
-    sockets = {name: daemon.door(name) for name in ("socketmap", "policy")}
+    sockets = {
+        "remote": "[{}]:{}".format(*remote.address),
+        "unsigned": f"regexp:{unsigned}",
+        **{name: str(daemon.door(name)) for name in ("socketmap", "policy")},
+    }
     postfix = Postfix(
         home,
         doors={door: {name: value.format(**sockets) for name, value in options.items()} for door, options in doors.items()},
         settings={
             "transport_maps": "inline:{{ {{ {} = {} }} }}".format(
-                DOMAIN, f"smtp:[{host}]:{port}" if handover == "smtp" else f"lmtp:unix:{daemon.door('lmtp')}"
+                DOMAIN, f"{handover}:[{host}]:{port}" if handover in ("smtp", "sign") else f"{handover}:unix:{daemon.door('lmtp')}"
             ),
             "relay_domains": DOMAIN,
             "relay_recipient_maps": "",
             "default_transport": "smtp:[{}]:{}".format(*remote.address),
             **{name: value.format(**sockets) for name, value in settings.items()},
         },
+        transports={of: {name: value.format(**sockets) for name, value in options.items()} for of, options in transports.items()},
     )
     built = Town(postfix, daemon, remote)
     remote.start()
@@ -108,12 +126,29 @@ def town(request: pytest.FixtureRequest, place: Path, need_postfix: None) -> Ite
         yield one
 
 
-@pytest.fixture(params=["smtp", "lmtp"])
+SIGNING = {"smtp_generic_maps": "socketmap:unix:{socketmap}:verpsign", "lmtp_generic_maps": "socketmap:unix:{socketmap}:verpsign"}
+UNSIGNED = f"""\
+/^b\\+[a-z2-7]{{23}}\\+/ DUNNO
+/^b\\+.*@{DOMAIN.replace(".", "[.]")}$/ REJECT this return path is not signed
+"""
+STRANGERS = {
+    "mynetworks": "192.0.2.0/24",
+    "smtpd_relay_restrictions": "check_recipient_access inline:{{ {{ receiver.example = OK }} }}, reject_unauth_destination",
+}
+"""A door behind which some mail of strangers goes out again, as by an alias or a list."""
+
+
+@pytest.fixture(scope="module", params=["sign", "signlmtp"])
 def signing_town(request: pytest.FixtureRequest, place: Path, need_postfix: None) -> Iterator[Town]:
-    """A town in which Postfix itself signs, by XVERP and a generic map, for applications that cannot."""
-    signing = "socketmap:unix:{socketmap}:verpsign"
-    settings = {"smtpd_authorized_verp_clients": "127.0.0.0/8", "smtp_generic_maps": signing, "lmtp_generic_maps": signing}
-    with founded(place / f"signing-{request.param}", request.param, {"open": {}}, settings) as one:
+    """A town in which Postfix itself signs, by XVERP and a generic map, for applications that cannot, and for nobody else."""
+    settings = {
+        "smtpd_authorized_verp_clients": "127.0.0.0/8",
+        "sender_dependent_default_transport_maps": f"inline:{{{{ {{{{ @{DOMAIN} = sign:{{remote}} }}}} }}}}",
+        "smtpd_sender_restrictions": f"permit_mynetworks, check_sender_access inline:{{{{ {{{{ {DOMAIN} = REJECT }}}} }}}}",
+        "smtpd_recipient_restrictions": "check_recipient_access {unsigned}",
+    }
+    transports = {"sign": SIGNING, "signlmtp": SIGNING}
+    with founded(place / request.param, request.param, {"open": {}, "strangers": STRANGERS}, settings, transports) as one:
         yield one
 
 
@@ -264,8 +299,53 @@ def test_postfix_signs_for_an_application_that_cannot(signing_town: Town, name: 
         assert session.data(b"Subject: News\r\n\r\nGood news.\r\n")[0] == 250
     until(signing_town.postfix.drained, "the mails to come to their ends", shown=signing_town.log)
 
-    ((return_path, recipient),) = signing_town.remote.taken
-    assert recipient == live
+    ((return_path, _),) = [taken for taken in signing_town.remote.taken if taken[1] == live]
     assert f"a mail to {live}," in signing_town.daemon.tell("verify", return_path)
     assert signing_town.suppressed(dead)
     assert not signing_town.suppressed(live)
+
+
+_SIGNED = re.compile(rf"b\+[a-z2-7]{{23}}\+[^@<>\s]+@{DOMAIN}")
+
+
+def stolen(town: Town, victim: str, taker: str) -> list[str]:
+    """Let a stranger, whose mails go out to `taker` again, ask for a return path of `victim`; return the signed ones that he can read."""
+    wanted = f"b+{victim.replace('@', '=')}@{DOMAIN}"
+    for sender in (wanted, "stranger@elsewhere.example"):
+        with town.postfix.connect("strangers") as session:
+            try:
+                session.sendmail(sender, [taker], f"From: <{wanted}>\r\nReply-To: <{wanted}>\r\nSubject: mine\r\n\r\nText.\r\n")
+            except smtplib.SMTPException:
+                continue
+    until(town.postfix.drained, "the mails to come to their ends", shown=town.log)
+    seen = "\n".join([*town.remote.contents, *(sender for sender, _ in town.remote.taken)])
+    return [text for text in set(_SIGNED.findall(seen)) if f"a mail to {victim}," in town.daemon.tell("verify", text)]
+
+
+SPELLINGS = ("{}@{}", "{}@{}.", '"{}"@{}', "{}%{}", "{}%{}@mail.sender.example", "@mail.sender.example:{}@{}")
+
+
+def blocked_by_a_stranger(town: Town, victim: str) -> bool:
+    """Let a stranger bring a report of a victim's death to the return path as XVERP makes it, without a seal; tell whether it counts."""
+    for spelling in SPELLINGS:
+        for local_part in (f"b+{victim.replace('@', '=')}", f"B+{victim.replace('@', '=')}"):
+            with town.postfix.connect("strangers") as session:
+                try:
+                    session.sendmail("", [f"<{spelling.format(local_part, DOMAIN)}>"], report(victim, NO_SUCH_USER))
+                except smtplib.SMTPException:
+                    continue
+    until(town.postfix.drained, "the reports to come to their ends", shown=town.log)
+    return town.suppressed(victim)
+
+
+def test_postfix_signs_nothing_for_a_stranger(signing_town: Town, name: Callable[[str], str]) -> None:
+    """Who may only send mail to us or through us gets no return path signed: as envelope sender, in a header, or as recipient."""
+    assert stolen(signing_town, name("victim"), name("taker")) == []
+    assert not blocked_by_a_stranger(signing_town, name("victim"))
+
+
+def test_a_generic_map_for_all_mail_is_found_out(place: Path, need_postfix: None, name: Callable[[str], str]) -> None:
+    """Control: where every client has the map, a stranger reads a return path that is proof against his victim, and needs none."""
+    with founded(place / "careless", "smtp", {"strangers": STRANGERS}, SIGNING) as town:
+        assert stolen(town, name("victim"), name("taker"))
+        assert blocked_by_a_stranger(town, name("victim"))
