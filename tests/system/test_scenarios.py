@@ -113,10 +113,7 @@ def identity(daemon: Daemon) -> str:
 
 
 def test_the_day_on_which_gmail_knew_nobody(rounds: Callable[[int, int], int], figure: Callable[[str], None]) -> None:
-    """Readers who live are said to be dead by the thousand: it is told once, nobody is lost, and what was truly dead stays blocked.
-
-    The full count (20,000) with BOUNCED_ACCEPTANCE=1.
-    """
+    """Readers who live (20,000; reduced: 300) are said to be dead: it is told once, nobody is lost, and the truly dead stay blocked."""
     many = rounds(300, 20_000)
     readers = [reader(number) for number in range(many)]
     past = good_days(range(many), int(time.time()))
