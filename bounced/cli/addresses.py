@@ -71,7 +71,7 @@ def _why_lines(answer: Answer) -> Iterator[str]:
         where = "everywhere" if standing["scope"] == "*" else f"in stream {standing['scope']}"
         if standing["cause"]:
             until = f", until {when(standing['until'])}" if standing["until"] else ""
-            yield f"  blocked {where} since {when(standing['since'])}{until}: {standing['cause']} ({standing['category']})"
+            yield f"  blocked {where} since {when(standing['since'])}{until}: {_reason_of(standing)}"
             if standing["incident"]:
                 yield f"    by an incident alone; to lift all that it did: bounced incidents revert {standing['incident']}"
         for incident in standing["held"]:
@@ -81,11 +81,18 @@ def _why_lines(answer: Answer) -> Iterator[str]:
         if standing["released_at"]:
             yield f"  released {where} {when(standing['released_at'])}: mail signed before counts no more"
     for event in answer["events"]:
-        yield f"  {when(event['at'])}  {' '.join(_event_words(event))}"
+        yield f"  {when(event['at'])}  {' '.join(_event_words(event))}".rstrip()
+    if any(event["outcome"]["disposition"] == "blocked" for event in answer["events"] if event.get("outcome")):
+        yield '  a bounce judged "blocked" refused you, and blocks no recipient: see bounced incidents'
     if blocks:
         yield f"  to lift it: bounced release {word} --reason TEXT"
     elif not answer["events"]:
         yield "  nothing has happened to it"
+
+
+def _reason_of(standing: Answer) -> str:
+    cause, category = standing["cause"], standing["category"]
+    return str(cause) if cause == category else f"{cause} ({category})"
 
 
 def _event_words(event: Answer) -> Iterator[str]:

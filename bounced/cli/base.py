@@ -83,7 +83,8 @@ def ask(config_file: Path, method: str, path: str, words: Mapping[str, str | int
     if response.status >= 500:
         raise OwnFault(plain(answer.get("error", "the daemon could not do it")))
     if response.status >= 400:
-        raise Refused(plain(answer.get("error", "the daemon refused it")))
+        hint = f"\n  {plain(answer['hint'])}" if answer.get("hint") else ""
+        raise Refused(plain(answer.get("error", "the daemon refused it")) + hint)
     return dict(answer)
 
 

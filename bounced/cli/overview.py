@@ -57,7 +57,7 @@ def _backscatter_lines(answer: Answer) -> Iterator[str]:
     for row in answer["tallies"]:
         yield f"{row['day']}  {row['what']:12} {row['count']:>9}  {plain(row['source'])}".rstrip()
     if not answer["tallies"]:
-        yield "nothing was refused"
+        yield "nothing was refused (counts of the last ten seconds may be missing)"
     kinds = {incident["kind"] for incident in answer["incidents"]}
     if any(row["what"] in _NEVER_OURS for row in answer["tallies"]):
         kinds.add("backscatter")
@@ -145,9 +145,10 @@ def _moment(text: str) -> int:
 
 
 def _headline(incident: Answer) -> str:
-    over = f"to {when(incident['closed_at'])}" if incident["closed_at"] else "open"
+    over = f" to {when(incident['closed_at'])}" if incident["closed_at"] else ", open"
+    bounces = f"{incident['count']} bounce{'' if incident['count'] == 1 else 's'}"
     ruling = f", {incident['ruling']}" if incident["ruling"] else ""
-    return f"{incident['id']}  {plain(incident['subject'])}: {incident['count']} bounces, from {when(incident['opened_at'])} {over}{ruling}"
+    return f"{incident['id']}  {plain(incident['subject'])}: {bounces}, from {when(incident['opened_at'])}{over}{ruling}"
 
 
 def _details(incident: Answer) -> Iterator[str]:

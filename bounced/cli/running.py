@@ -4,6 +4,7 @@ For: whoever operates it. Never: a question to a running daemon.
 """
 
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,13 +24,15 @@ def serve(config_file: Path) -> None:
 
 @click.command("try")
 @click.argument("directory", type=click.Path(file_okay=False, path_type=Path), default=Path("var"))
-@click.option("--port", default=2525, show_default=True, help="Port on 127.0.0.1 for bounces.")
-def try_(directory: Path, port: int) -> None:
+@click.option("--port", type=click.IntRange(1, 65535), help="Port on 127.0.0.1 for bounces; without it the last one, at first 2525.")
+def try_(directory: Path, port: int | None) -> None:
     """Try it out, on loopback. Runs a daemon for bounces.example.net and keeps everything below DIRECTORY."""
     file = directory / "bounced.toml"
     if not file.exists():
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file.write_text(TRY_CONFIG.format(port=port))
+        file.write_text(TRY_CONFIG.format(port=port or 2525))
+    elif port:
+        file.write_text(re.sub(r'"127\.0\.0\.1:\d+"', f'"127.0.0.1:{port}"', file.read_text()))
     _serve(file, lambda places: click.echo(_try_words(file, places)))
 
 
