@@ -98,6 +98,24 @@ def test_postfix_session_letter() -> None:
     assert report.recipients[0].reply.code == 451
 
 
+def test_postfix_session_letter_with_many_refusals() -> None:
+    """All refusals of a session stand in the diagnostic, each by itself, with their further lines."""
+    content = b"From: MAILER-DAEMON@p.example\nSubject: Postfix SMTP server: errors from gw.example[192.0.2.1]\n\n"
+    content += b" In:  RCPT TO:<gone@there.example>\n Out: 451 4.3.0 Error: queue file\n     write error\n Out: 550 5.1.1 unknown\n"
+    report = read(content)
+    assert isinstance(report, DeliveryReport)
+    assert report.recipients[0].diagnostic == "451 4.3.0 Error: queue file write error 550 5.1.1 unknown"
+
+
+def test_opensmtpd_names_nobody_below_its_list() -> None:
+    """What the returned copy says of other addresses makes them no recipients."""
+    content = samples.OTHERS["opensmtpd"].rstrip() + b"\n\nother@there.example: a line of the copy\n"
+    assert b"    Below is a copy" in content
+    report = read(content)
+    assert isinstance(report, DeliveryReport)
+    assert [status.final_recipient for status in report.recipients] == ["gone@there.example"]
+
+
 def test_delays_are_told_from_failures() -> None:
     """A notice of delay gives delayed recipients, in a dialect as in free text."""
     delayed = samples.OTHERS["google"].replace(b"failed permanently", b"has been delayed").replace(b"(Failure)", b"(Delay)")

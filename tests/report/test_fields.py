@@ -53,6 +53,19 @@ def test_replies(text: str, reply: Reply | None) -> None:
     assert fields.find_reply(text) == reply
 
 
+@pytest.mark.parametrize("word", ["port", "line", "for", "last", "after", "than", "about", "to"])
+def test_a_number_after_such_a_word_is_no_reply(word: str) -> None:
+    """What counts, measures or names is no reply; the same number after other words is one."""
+    assert fields.find_reply(f"it was {word} 450 miles away") is None
+    assert fields.find_reply("it was 450 miles away") == Reply(450, None, "miles away")
+
+
+@pytest.mark.parametrize("lead", [":", "<", "[", "(", '"', "'", "|", ";", " said", " was", " reason", " code", " error", " with", " -"])
+def test_the_reply_that_a_word_announces_goes_before_others(lead: str) -> None:
+    """Of two numbers the one that follows what announces a reply is the reply."""
+    assert fields.find_reply(f"we saw 450 things{lead} 550 no such user") == Reply(550, None, "no such user")
+
+
 def test_clean_text() -> None:
     """Text comes on one line, without control and direction characters, bounded."""
     assert fields.clean(" a\r\n\tb\x00c\u202ed\ud800 ") == "a bcd"

@@ -120,6 +120,39 @@ def test_declared_character_sets(charset: str, codec: str, text: str) -> None:
     assert mime.to_text(octets, charset) == text
 
 
+_LABELS = {
+    ("iso2022_jp_ext", "宛先不明"): "iso-2022-jp iso-2022-jp-1 iso-2022-jp-ms cp50220 cp50221",
+    ("cp932", "宛先①"): "shift_jis shift-jis sjis x-sjis windows-31j cp932 ms_kanji",
+    ("euc_jp", "宛先不明"): "euc-jp eucjp x-euc-jp",
+    ("iso2022_kr", "반송"): "iso-2022-kr",
+    ("cp949", "반송힣"): "euc-kr ks_c_5601-1987 ks_c_5601 cp949",
+    ("gb18030", "退信镕"): "gb2312 gbk gb18030 gb_2312-80 x-gbk cp936",
+    ("hz", "退信"): "hz-gb-2312",
+    ("cp950", "退信"): "big5 big-5 cp950 x-big5 big5-hkscs",
+    ("koi8_r", "почта"): "koi8-r koi8-u koi8",
+    ("cp1251", "почта"): "windows-1251 cp1251 x-cp1251 win-1251",
+    ("iso8859_5", "почта"): "iso-8859-5",
+    ("cp866", "почта"): "cp866 ibm866",
+    ("cp1252", "“été”"): "iso-8859-1 latin1 l1 windows-1252 cp1252",
+    ("cp1254", "“ığ”"): "iso-8859-9 windows-1254",
+    ("cp1255", "“שלום”"): "iso-8859-8 iso-8859-8-i windows-1255",
+    ("iso8859_7", "ταχυδρομείο"): "iso-8859-7",
+    ("iso8859_15", "€"): "iso-8859-15",
+    ("cp874", "จดหมาย"): "tis-620 windows-874",
+    ("mac_roman", "été"): "macintosh",
+    ("cp850", "été"): "cp850 ibm850 cp437",
+    ("utf-16", "почта"): "utf-16",
+    ("utf-8", "почта"): "utf-8 utf8 unicode-1-1-utf-8",
+    ("utf-7", "почта"): "utf-7 unicode-1-1-utf-7",
+}
+
+
+@pytest.mark.parametrize(("codec", "text", "label"), [(*key, label) for key, labels in _LABELS.items() for label in labels.split()])
+def test_every_label_of_a_character_set(codec: str, text: str, label: str) -> None:
+    """Each label is read as the wider set that senders use under it, in any case."""
+    assert mime.to_text(text.encode(codec), label) == mime.to_text(text.encode(codec), label.upper()) == text
+
+
 @pytest.mark.parametrize(
     ("codec", "text"),
     [
