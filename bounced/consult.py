@@ -12,7 +12,7 @@ from typing import assert_never
 
 import structlog
 
-from bounced.address import AddressError, AddressKey, address_key
+from bounced.address import AddressError, AddressKey, Mailbox, address_key
 from bounced.incident import Incident, Ruling
 from bounced.maildir import Maildir
 from bounced.policy import awaits_success
@@ -75,7 +75,7 @@ class Consult:
         if question.scope not in self._return_path.scopes:
             return Trouble("this scope is not declared in the configuration")
         try:
-            block = self.block_of(address_key(question.recipient), question.scope)
+            block = self.block_of(_key(question.recipient), question.scope)
         except AddressError:
             return Clear()
         except StoreFault as fault:
@@ -94,7 +94,7 @@ class Consult:
         if question.scope not in self._return_path.scopes:
             return Trouble("this scope is not declared in the configuration")
         try:
-            recipient = address_key(question.recipient)
+            recipient = _key(question.recipient)
             now = self.now()
             signed = self._return_path.sign(recipient, question.scope, now)
             if signed.opaque_id is not None:
@@ -263,6 +263,15 @@ class Consult:
         recorded = await self._store.record(event)
         self._log.info(f"address.{type(event).__name__.lower()}", rcpt=event.key, scope=event.scope, by=event.by)
         return recorded
+
+
+def _key(written: str) -> AddressKey:
+    """Read an address as a mailer asks for it: Postfix's policy requests and Exim's $local_part lack the quotes. Raises AddressError."""
+    try:
+        return address_key(written)
+    except AddressError:
+        local_part, _, domain = written.rpartition("@")
+        return address_key(str(Mailbox(local_part, domain)))
 
 
 def reply_text(block: Standing) -> str:

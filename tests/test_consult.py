@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bounced.address import AddressKey, address_key
+from bounced.address import AddressKey, Mailbox, address_key
 from bounced.consult import Consult
 from bounced.maildir import Maildir
 from bounced.outcome import Category, Disposition, Outcome
@@ -66,6 +66,18 @@ async def test_a_dead_address_is_suppressed_in_every_stream_and_every_spelling()
             "recipient is on the suppression list (hard, no-such-user, 2026-09-21)"
         )
     assert consult(store).check(Check("jo@example.org", DEFAULT_SCOPE)) == Clear()
+
+
+@pytest.mark.parametrize("local_part", ["john smith", 'john "jr" smith', "a@b", "john\\smith", "john,smith"])
+async def test_a_mailbox_without_its_quotes_is_the_same(local_part: str) -> None:
+    """Postfix and Exim ask for the local part as it is inside, without quotes and escapes: it is neither another mailbox nor none."""
+    key = Mailbox(local_part, "example.org").key
+    store = MemoryStore(Policy())
+    await hard(store, key)
+
+    for written in (f"{local_part}@example.org", f"{local_part.upper()}@Example.ORG", key):
+        assert isinstance(consult(store).check(Check(written, DEFAULT_SCOPE)), Suppressed), written
+        assert isinstance(await consult(store).sign(Sign(written, DEFAULT_SCOPE)), SignedPath), written
 
 
 def test_what_is_no_address_is_clear() -> None:

@@ -289,6 +289,15 @@ def test_a_stream_that_is_left_is_refused_and_the_others_are_not(town: Town, nam
     assert town.refusal("policy", reader) == ""
 
 
+@pytest.mark.parametrize("door", ["policy", "socketmap"])
+def test_a_mailbox_that_needs_quotes_is_refused(town: Town, name: Callable[[str], str], door: str) -> None:
+    """Postfix asks for it without its quotes, which is no address as it stands; it is the same mailbox."""
+    recipient = '"{}"@{}'.format(*name("john smith").split("@"))
+    assert not town.refusal(door, recipient)
+    town.daemon.tell("block", recipient, "--reason", "a test")
+    assert town.refusal(door, recipient).startswith("550 5.7.1")
+
+
 def test_postfix_signs_for_an_application_that_cannot(signing_town: Town, name: Callable[[str], str]) -> None:
     """By XVERP and the generic map each recipient gets a signed return path, and Postfix' own bounce comes back to it."""
     dead, live = name("dead"), name("live")
