@@ -133,7 +133,7 @@ def _statuses(message: Message, part: Part, groups: list[Fields], came_back: Cop
     statuses = [_status(group) for group in groups]
     if not any(map(_says_too_little, statuses)):
         return tuple(statuses)
-    statuses = prose.enrich(statuses, prose.note(message, before=part), came_back.read() if came_back else None)
+    statuses = prose.enrich(statuses, prose.note(message, before=part), came_back)
     named = (
         status if status.address else _with_bare_name(status, group, message, part) for status, group in zip(statuses, groups, strict=True)
     )

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
-from bounced.report import RecipientStatus, Returned, fields
+from bounced.report import Copy, RecipientStatus, Returned, fields
 from bounced.report.mime import Headers, Message, Part
 from bounced.report.returned import TYPES as RETURNED_TYPES
 from bounced.report.returned import of_headers
@@ -52,7 +52,8 @@ _PARAGRAPH_KEEPING_INDENT = re.compile(r"\n(?:[ \t]*\n)+")
 _TRANSCRIPT = re.compile(
     r"^[ \t]*(?:>>>|<<<|Out:|In:|Sent <<<|Received >>>|\.\.\. while talking|while talking to)", re.IGNORECASE | re.MULTILINE
 )
-_CODED = re.compile(r"(?<![\d.])[45][0-57]\d[ -](?![\d])|(?<![\d.])[45]\.\d{1,2}\.\d{1,3}(?![\d.])")
+# The digit stands before its look-behind: so the search skips what cannot begin a code.
+_CODED = re.compile(r"[45](?<![\d.].)(?:[0-57]\d[ -](?!\d)|\.\d{1,2}\.\d{1,3}(?![\d.]))")
 _SAID = re.compile(
     r"remote host said|giving up|the error (?:that )?the other server|reason|because|technical details|error|diagnostic|last error"
     r"|retry timeout|"
@@ -190,16 +191,21 @@ def _says_more(text: str, address: str) -> bool:
     return len(text.lower().replace(address.lower(), "").strip(" <>:()[]-*\"'")) > 12
 
 
-def enrich(statuses: list[RecipientStatus], text: str, came_back: Returned | None) -> list[RecipientStatus]:
+def enrich(statuses: list[RecipientStatus], text: str, came_back: Copy | None) -> list[RecipientStatus]:
     """Add to each recipient what the letter says: the address where the fields lack it, the reply, the reason in prose."""
     known = [status.address for status in statuses if status.address]
     if len(known) < len(statuses):
-        spare = [found for found in candidates(text) if found not in known] or list(came_back.recipients if came_back else ())
+        spare = [found for found in candidates(text) if found not in known] or _addressed(came_back)
         if len(statuses) - len(known) == 1 and len(spare) >= 1:
             statuses = [status if status.address else replace(status, final_recipient=spare[0]) for status in statuses]
             known = [status.address for status in statuses if status.address]
     told = explanations(text, [name for status in statuses for name in (status.final_recipient, status.original_recipient) if name])
     return [_with_explanation(status, told) for status in statuses]
+
+
+def _addressed(copy: Copy | None) -> list[str]:
+    returned = copy.read() if copy else None
+    return list(returned.recipients) if returned else []
 
 
 def _with_explanation(status: RecipientStatus, told: dict[str, str]) -> RecipientStatus:
