@@ -342,7 +342,9 @@ class KeptSettings:
 
     postmaster: Annotated[Path, _PATH, "Mail to postmaster and abuse at the return-path domains."] = _STATE / "postmaster"
     unread: Annotated[Path, _PATH, "Bounces that were proved to be ours, but that no reader understood."] = _STATE / "unread"
-    quota: Annotated[int, _size(1 << 20, 1 << 40), "The most octets of each Maildir; beyond it the oldest mail goes."] = 100 << 20
+    quota: Annotated[
+        int, _size(1 << 20, 1 << 40), "The most octets of each Maildir; beyond it, and beyond 10,000 messages, the oldest mail goes."
+    ] = 100 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
