@@ -153,6 +153,12 @@ def test_every_label_of_a_character_set(codec: str, text: str, label: str) -> No
     assert mime.to_text(text.encode(codec), label) == mime.to_text(text.encode(codec), label.upper()) == text
 
 
+def test_the_declared_set_of_a_part_is_asked_for() -> None:
+    """A part is read in the character set that its header declares, where a guess would say something else."""
+    (part,) = mime.scan("Content-Type: text/plain; charset=iso-8859-7\n\nάγνωστος παραλήπτης\n".encode("iso8859_7")).parts
+    assert part.text().strip() == "άγνωστος παραλήπτης"
+
+
 @pytest.mark.parametrize(
     ("codec", "text"),
     [
