@@ -2,6 +2,9 @@
 
 import json
 import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -193,6 +196,19 @@ def test_a_bad_configuration_at_hup_changes_nothing(tmp_path: Path) -> None:
     (tmp_path / "bounced.toml").write_text(good)
     assert "genuine" in one.tell("verify", signed)
     assert one.stop() == 0
+
+
+def test_a_try_takes_another_port_when_told_so(tmp_path: Path) -> None:
+    """`try --port` is heeded also where the directory has a configuration already; without it the last port stays."""
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        first, second = (str(taken.getsockname()[1]) for taken in (one, other))
+        for options, port in ((["--port", first], first), (["--port", second], second), ([], second)):
+            command = [sys.executable, "-m", "bounced", "try", str(tmp_path / "var"), *options]
+            ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+            assert (ended.returncode, ended.stderr.splitlines()[0]) == (
+                78,
+                f"bounced: cannot listen at 127.0.0.1:{port}: Address already in use",
+            )
 
 
 def test_wrong_use_is_told_with_64(tmp_path: Path) -> None:
