@@ -4,6 +4,7 @@ For: the machine-readable part, and the words of the readable one where the form
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 
@@ -14,7 +15,7 @@ from bounced.report.returned import copy_of
 from bounced.status import Reply, StatusCode
 
 READER = "rfc3464"
-MAX_RECIPIENTS = 2000
+MAX_RECIPIENTS = 1000
 _STATUS_TYPES = ("message/delivery-status", "message/global-delivery-status", "text/delivery-status", "message/deliverystatus")
 _BLANK = re.compile(r"\n[ \t]*\n\s*")
 _NEARLY_BLANK = re.compile(r"\n[ \t]+\n")
@@ -91,8 +92,10 @@ def _groups(text: str) -> tuple[Fields, list[Fields]]:
 
 def _usual_groups(text: str) -> tuple[Fields, list[Fields]] | None:
     """Part the fields where the blank lines stand as in RFC 3464 section 2.1, each block without a name twice; None where they do not."""
+    if text.count("\n\n") > MAX_RECIPIENTS or _NEARLY_BLANK.search(text):
+        return None
     blocks = text.strip("\n").split("\n\n")
-    if not 1 < len(blocks) <= MAX_RECIPIENTS or _NEARLY_BLANK.search(text):
+    if len(blocks) == 1:
         return None
     per_message = fields.usual_fields(blocks[0])
     if per_message is None or not _STARTS.isdisjoint(per_message):
@@ -113,7 +116,7 @@ def _any_groups(text: str) -> tuple[Fields, list[Fields]]:
     per_message: Fields = {}
     groups: list[Fields] = []
     current = per_message
-    for block in _BLANK.split(text.strip("\n")):
+    for block in _blocks(text.strip("\n")):
         fresh = True
         for name, value in fields.pairs(block):
             starts = name in _STARTS
@@ -127,6 +130,15 @@ def _any_groups(text: str) -> tuple[Fields, list[Fields]]:
             fresh = False
             current.setdefault(name, value)
     return per_message, [group for group in groups if len(group) > 1 or "final-recipient" in group or "original-recipient" in group]
+
+
+def _blocks(text: str) -> Iterator[str]:
+    """Yield what stands between blank lines, one at a time: there may be more of them than are read."""
+    start = 0
+    for blank in _BLANK.finditer(text):
+        yield text[start : blank.start()]
+        start = blank.end()
+    yield text[start:]
 
 
 def _statuses(message: Message, part: Part, groups: list[Fields], came_back: Copy | None) -> tuple[RecipientStatus, ...]:

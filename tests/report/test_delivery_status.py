@@ -3,6 +3,7 @@
 import base64
 
 from bounced.report import Action, DeliveryReport, RecipientStatus, fields
+from bounced.report.delivery_status import MAX_RECIPIENTS
 from bounced.report.reader import read
 from bounced.status import Reply, StatusCode
 from tests.report.samples import STANDARD
@@ -204,7 +205,7 @@ def test_thousand_recipients() -> None:
     report = _report(fields, note)
     assert len(report.recipients) == 1000
     assert all(status.reply is not None for status in report.recipients)
-    assert len(_report(fields * 3).recipients) == 2000
+    assert len(_report(fields * 3).recipients) == MAX_RECIPIENTS
 
 
 def test_nullmailer_says_delayed_and_means_failed() -> None:
