@@ -21,6 +21,9 @@ _OVERLONG = f"the address has more than {MAX_OCTETS} octets"
 _ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-\xa0-\U0010ffff"
 # Dots where RFC 5321 forbids them (a..b@, a.@) are living mailboxes at Japanese carriers.
 _DOT_ATOM = re.compile(rf"[{_ATEXT}.]+")
+# What nearly every address is: its key is itself in lower case.
+_USUAL_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_USUAL = re.compile(rf"[A-Za-z0-9._=+-]{{1,64}}@{_USUAL_LABEL}(?:\.{_USUAL_LABEL}){{0,20}}")
 _QUOTED = re.compile(r'"((?:[^"\\\x00-\x1f\x7f-\x9f]|\\[\x20-\x7e])+)"')
 _ESCAPED = re.compile(r"\\(.)")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
@@ -77,6 +80,8 @@ class Mailbox:
 
 def address_key(text: str) -> AddressKey:
     """Return the key of the mailbox written in `text`. Raises AddressError."""
+    if len(text) <= MAX_DOMAIN and _USUAL.fullmatch(text):
+        return AddressKey(text.lower())
     return Mailbox.parse(text).key
 
 

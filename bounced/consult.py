@@ -86,8 +86,10 @@ class Consult:
     def block_of(self, key: AddressKey, scope: Scope) -> Standing | None:
         """Return what keeps mail of a stream from an address, also from a forgotten one; None means clear. Raises StoreFault."""
         now = self.now()
-        blocks = (self._store.look_up(one).block(scope, now) for one in (key, *self._pseudonyms(key)))
-        return next((block for block in blocks if block is not None), None)
+        block = self._store.look_up(key).block(scope, now)
+        for one in self._pseudonyms(key) if block is None else ():
+            block = block or self._store.look_up(one).block(scope, now)
+        return block
 
     async def sign(self, question: Sign) -> SignedPath | Trouble:
         """Sign a return path for one mail; where it is opaque, the store knows the recipient before it is handed out."""

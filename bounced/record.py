@@ -199,7 +199,8 @@ class AddressRecord:
 
     def block(self, scope: Scope, now: int) -> Standing | None:
         """Return the standing that keeps mail of this stream from the address: its own, or the one everywhere. None means clear."""
-        for standing in (self.standing(EVERYWHERE), self.standing(scope)):
-            if standing.blocks(now):
+        # EVERYWHERE sorts before every stream.
+        for standing in self.standings:
+            if standing.scope in (EVERYWHERE, scope) and standing.blocks(now):
                 return standing
         return None

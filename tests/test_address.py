@@ -265,3 +265,13 @@ def test_keys_survive_case_of_ascii(word: str, domain: str) -> None:
     """Changing the case of ASCII letters never changes the key."""
     flipped = "".join(char.swapcase() if char.isascii() else char for char in word)
     assert key_or_none(f"{word}@{domain}.example") == key_or_none(f"{flipped}@{domain.upper()}.Example")
+
+
+@given(st.from_regex(r"[A-Za-z0-9._=+\"-]{1,70}@[A-Za-z0-9_.-]{1,80}", fullmatch=True) | ADDRESS_LIKE)
+def test_usual_address_has_the_key_of_its_mailbox(written: str) -> None:
+    """The key of an address that needs no parsing is the one that parsing gives; what parsing refuses is refused."""
+    try:
+        expected: str | None = Mailbox.parse(written).key
+    except AddressError:
+        expected = None
+    assert key_or_none(written) == expected
