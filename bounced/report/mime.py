@@ -24,7 +24,8 @@ _FIELD_START = re.compile(rb"[!-9;-~]{1,100}[ \t]*:")
 # The first Content-Type, with a boundary only if it is written as usual.
 _USUAL_START = re.compile(rb"(?!content-type)[a-z][a-z-]{1,40}:", re.IGNORECASE)
 _USUAL_REPORT = re.compile(
-    rb"\ncontent-type:(?:[ \t]*multipart/report;[ \t]*(?:\n[ \t]+)?(?:report-type=\"?[a-z-]{1,40}\"?;[ \t]*(?:\n[ \t]+)?)?boundary="
+    rb"\ncontent-type:(?:[ \t]*multipart/report;[ \t]*(?:\n[ \t]+)?(?:report-type=(?:\"[a-z-]{1,40}\"|[a-z-]{1,40});[ \t]*"
+    rb"(?:\n[ \t]+)?)?boundary="
     rb"(?:\"([\w'()+,./:=-]{1,100})\"|([\w'()+,./:=-]{1,100}))(?=[;\n]))?",
     re.IGNORECASE,
 )
@@ -44,6 +45,7 @@ _ENTITY = re.compile(r"&(#\d{1,6}|#x[0-9a-f]{1,6}|lt|gt|amp|quot|apos|nbsp);", r
 _ENTITIES = {"lt": "<", "gt": ">", "amp": "&", "quot": '"', "apos": "'", "nbsp": " "}
 _KANA = re.compile(r"[\u3041-\u30fe]")
 _CYRILLIC_SMALL = re.compile(r"[\u0430-\u044f]")
+_ASCII = bytes(range(128))
 _HAN = re.compile(r"[\u4e00-\u9fff]{2}")
 
 # The wider superset that senders of that label really use; whatever is not here is never looked up: some codecs are quadratic.
@@ -432,7 +434,7 @@ def _guessed(octets: bytes) -> str:
             return octets.decode(codec, "replace")
     small = {codec: len(_CYRILLIC_SMALL.findall(sample.decode(codec, "replace"))) for codec in ("koi8_r", "cp1251")}
     best = max(small, key=lambda codec: small[codec])
-    if small[best] > 10 and small[best] * 4 > sum(octet > 0x7F for octet in sample) * 3:
+    if small[best] > 10 and small[best] * 4 > len(sample.translate(None, _ASCII)) * 3:
         return octets.decode(best, "replace")
     if _is_mostly_utf8(octets):
         return octets.decode("utf-8", "replace")
@@ -444,7 +446,7 @@ def _guessed(octets: bytes) -> str:
 def _is_mostly_utf8(octets: bytes) -> bool:
     """Whether damaged octets are nearer to UTF-8: a text cut inside a character, or one bad octet among many good."""
     decoded = octets.decode("utf-8", "replace")
-    return decoded.count("\ufffd") * 4 <= sum(char > "\x7f" for char in decoded)
+    return decoded.count("\ufffd") * 4 <= len(decoded) - len(decoded.encode("ascii", "ignore"))
 
 
 def without_tags(text: str) -> str:

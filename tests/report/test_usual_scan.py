@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bounced.report import mime
@@ -77,6 +77,7 @@ _OTHERS = [
 
 
 @settings(max_examples=1500, deadline=None)
+@example([(97, 0, b'"')])  # a quote that is opened before report-type's value and never closed there
 @given(st.lists(st.tuples(st.integers(0, len(_REPORT)), st.integers(0, 12), st.sampled_from([b"", b"", *_OTHERS])), max_size=4))
 def test_both_ways_agree_on_damaged_reports(damages: list[tuple[int, int, bytes]]) -> None:
     """Whatever is cut out of a report or put into it: where the short way is gone at all, it leads to the same parts."""
