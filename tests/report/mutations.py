@@ -152,7 +152,7 @@ def parts(content: bytes, seeds: Sequence[bytes], chance: random.Random) -> byte
         case 1:
             pieces.pop(chance.randrange(len(pieces)))
         case 2:
-            pieces[1:1] = [chance.choice(pieces)] * chance.choice((1, 3, 120))
+            pieces[1:1] = [chance.choice(pieces)[:20_000]] * chance.choice((1, 3, 120))
         case _:
             pieces[chance.randrange(len(pieces))] = b"\n" + chance.choice(seeds)[:20_000] + b"\n"
     return mark.join(pieces)
