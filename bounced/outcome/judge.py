@@ -94,7 +94,7 @@ def weigh(recipient: RecipientStatus, reporting_mta: str | None, rules: RuleSet)
     signs, said = _signs(recipient, reporting_mta, rules)
     weighed = _Case.of(signs, rules)
     outcome = _outcome(weighed.verdict(), signs, said, rules)
-    shown = (hit._replace(evidence=said.folded[hit.found.start : hit.found.end]) if hit.found else hit for hit in weighed.hits)
+    shown = (hit._replace(evidence=rules.phrases.quote(said.folded, hit.found)) if hit.found else hit for hit in weighed.hits)
     return Judgement(outcome=outcome, hits=tuple(shown))
 
 
@@ -164,6 +164,11 @@ def _said(rules: RuleSet, text: str) -> _Said:
     return _Said(text, folded, rules.phrases.essence(folded), tuple(islice(_codes(text), _STATUSES)))
 
 
+@lru_cache(maxsize=1024)
+def _found(rules: RuleSet, essence: str) -> tuple[Found, ...]:
+    return tuple(rules.phrases.search(essence))
+
+
 @lru_cache(maxsize=2048)
 def _verdict(rules: RuleSet, signs: _Signs) -> _Verdict:
     return _Case.of(signs, rules).verdict()
@@ -176,7 +181,7 @@ def _outcome(verdict: _Verdict, signs: _Signs, said: _Said, rules: RuleSet) -> O
         disposition=verdict.disposition,
         category=verdict.category,
         rule=verdict.rule,
-        evidence=said.folded[words.start : words.end] if words else verdict.code,
+        evidence=rules.phrases.quote(said.folded, words) if words else verdict.code,
         diagnostic=text[:MAX_DIAGNOSTIC],
         status=signs.statuses[0] if signs.statuses else None,
         blocker=blocker_of(text[:MAX_TEXT], verdict.lists, verdict.providers, rules) if refused else None,
@@ -195,7 +200,7 @@ class _Case:
 
     @classmethod
     def of(cls, signs: _Signs, rules: RuleSet) -> "_Case":
-        found = tuple(rules.phrases.search(signs.essence))
+        found = (_found if len(signs.essence) <= _MEMORABLE else _found.__wrapped__)(rules, signs.essence)
         providers = _providers(signs, found, rules)
         failing = signs.action is Action.FAILED or signs.action is Action.DELAYED
         hits = _ordered(list(cls(signs, found, providers, rules, ())._applying())) if failing else ()

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from bounced.outcome.fold import fold_phrase, words
 
-GAP = 60
-"""How many characters `*` may stand for: a name or an address, not a sentence."""
+GAP = 66
+"""How many characters of an essence `*` may stand for: a name or an address, not a sentence."""
 
 _TRIES = 8
 """How often the first part of a phrase with a gap is tried: a hostile text may repeat it for ever."""
@@ -22,7 +22,7 @@ _MAX_URL = 200
 _SENTENCE = re.compile(r"[.;!?] ")
 _GLUED = re.compile(r"[._-][a-zA-Z0-9]", re.ASCII)
 _ASCII_WORDS = re.compile(r"([a-z0-9]+)")
-_BLOT = "X"
+_BLOT = "XXXX"
 
 
 class Found(NamedTuple):
@@ -69,15 +69,32 @@ class PhraseIndex:
         )
 
     def essence(self, folded: str) -> str:
-        """Return a folded text with every ASCII word that no phrase holds blotted out, its length kept.
+        """Return a folded text with every ASCII word that no phrase holds blotted out: it counts as four letters, eight
+        or twelve, as long as it is.
 
-        The search finds in it what it finds in the text, at the same places: phrases stand between ends of words. Names, numbers and ids
-        are gone, so what a server says to a thousand recipients is one text. Nothing folded holds a capital of ASCII.
+        The search finds in it what stands in the text, since phrases end where words end; only gaps are measured in the essence. Names,
+        numbers and ids are gone, so what a server says to a thousand recipients is a few texts. Nothing folded holds a capital.
         """
+        return "".join(self._essential(_ASCII_WORDS.split(folded)))
+
+    def quote(self, folded: str, found: Found) -> str:
+        """Return what stands in `folded` where `found` stands in its essence."""
+        if "*" not in found.phrase:
+            return found.phrase
         pieces = _ASCII_WORDS.split(folded)
+        at, kept = 0, []
+        for piece, essential in zip(pieces, self._essential(pieces), strict=True):
+            begin, end = max(found.start - at, 0), found.end - at
+            if end > 0 and begin < len(essential):
+                kept.append(piece if essential.startswith(_BLOT) else piece[begin:end])
+            at += len(essential)
+        return "".join(kept)
+
+    def _essential(self, pieces: list[str]) -> list[str]:
         known = self.vocabulary
-        pieces[1::2] = [word if word in known else _BLOT * len(word) for word in pieces[1::2]]
-        return "".join(pieces)
+        essential = pieces.copy()
+        essential[1::2] = [word if word in known else _BLOT * -(-len(word) // len(_BLOT)) for word in pieces[1::2]]
+        return essential
 
     def search(self, folded: str) -> Iterator[Found]:
         """Yield every indexed phrase that stands in `folded`, at its first place."""

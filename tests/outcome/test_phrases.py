@@ -129,18 +129,25 @@ _GLUE = st.sampled_from([" ", " ", " ", ". ", "", "-", ".", "; ", "@", "'s ", " 
 
 
 @given(st.lists(st.tuples(_PIECES, _GLUE), max_size=12))
-def test_essence_holds_every_phrase_where_the_text_does(pieces: list[tuple[str, str]]) -> None:
-    """What is searched and remembered without the words that no phrase holds gives the same phrases at the same places."""
+def test_essence_holds_every_phrase_that_the_text_does(pieces: list[tuple[str, str]]) -> None:
+    """Without the words that no phrase holds the same phrases are found; what is quoted for one stands in the text and holds its parts."""
     folded = fold("".join(piece.replace("*", "somebody") + glue for piece, glue in pieces))
     essence = RULES.phrases.essence(folded)
-    assert len(essence) == len(folded)
-    assert set(RULES.phrases.search(essence)) == set(RULES.phrases.search(folded))
+    whole, short = ({one.phrase for one in RULES.phrases.search(text) if "*" not in one.phrase} for text in (folded, essence))
+    assert short == whole
+    for one in RULES.phrases.search(essence):
+        quoted = RULES.phrases.quote(folded, one)
+        first, *_, last = one.phrase.split(" * ") if "*" in one.phrase else (one.phrase, one.phrase)
+        assert quoted in folded
+        assert quoted.startswith(first)
+        assert quoted.endswith(last)
 
 
 def test_essence_leaves_out_what_names_one_mail() -> None:
     """Host names, ids and numbers are blotted out, words of phrases are not."""
     index = PhraseIndex.build(["user unknown"])
-    assert index.essence("mx1: user joe unknown [id 4f-x]") == "XXX: user XXX unknown [XX XX-X]"
+    assert index.essence("mx1: user joe unknown [id 4f-x] elsewhere") == "XXXX: user XXXX unknown [XXXX XXXX-XXXX] XXXXXXXXXXXX"
+    assert index.quote("mx1: user joe unknown", Found("user * unknown", 6, 23)) == "user joe unknown"
     # Negative control: with a word of the phrase blotted out too, it is found no more.
     assert not set(index.search(index.essence("user unknown").replace("user", "XXXX")))
 
