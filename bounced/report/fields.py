@@ -127,8 +127,6 @@ def address(value: str) -> str | None:
     if "(" in text and not text.startswith('"'):
         text = _COMMENT.sub("", text)
     text = text.strip(" <>\t")
-    if text.startswith("@") and ":" in text:  # a source route, RFC 5321 appendix C
-        text = text.rpartition(":")[2]
     found = ADDRESS.fullmatch(text) or ADDRESS.search(text)
     if not found:
         return None

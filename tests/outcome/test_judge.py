@@ -273,6 +273,32 @@ example_mta = "mx.acme.example"
     assert judged("550 5.7.1 frobnicated", rules=rules, mta="mx.other.example") == ("soft", "undetermined")
 
 
+@pytest.mark.parametrize("condition", ['status = "4.4.*"', 'reply = "4xx"', 'provider = "acme"'])
+@pytest.mark.parametrize("names", [("a", "b"), ("b", "a")])
+def test_of_equal_words_the_row_with_more_conditions_speaks(condition: str, names: tuple[str, str]) -> None:
+    """A row that asks for a status, a reply or a provider besides its words goes before one that does not, whatever their ids."""
+    text = f"""
+[[provider]]
+id = "acme"
+hosts = ["acme.example"]
+[[rule]]
+id = "{names[0]}"
+category = "network"
+phrases = ["frobnicated"]
+example = "frobnicated"
+[[rule]]
+id = "{names[1]}"
+category = "expired"
+phrases = ["frobnicated"]
+{condition}
+example = "450 4.4.9 frobnicated"
+example_mta = "mx.acme.example"
+"""
+    rules = RuleSet.parse({"a.toml": text})
+    assert judged("450 4.4.9 frobnicated", rules=rules, mta="mx.acme.example") == ("soft", "expired")
+    assert judged("frobnicated", rules=rules) == ("soft", "network")
+
+
 @pytest.mark.parametrize(
     ("feedback_type", "category"),
     [("abuse", "complaint"), ("opt-out", "complaint"), ("", "complaint"), ("auth-failure", "auth-failure"), ("virus", "virus")],

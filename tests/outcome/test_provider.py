@@ -56,3 +56,10 @@ def test_without_a_report_the_mailbox_tells() -> None:
 def test_registrable(host: str, domain: str) -> None:
     """Two labels are kept, and three under the usual second levels of countries."""
     assert registrable(host) == domain
+
+
+@pytest.mark.parametrize("label", ["ac", "co", "com", "edu", "gob", "gov", "gouv", "ne", "net", "nom", "or", "org"])
+def test_second_levels_of_countries(label: str) -> None:
+    """Under a country's second level three labels were registered; under the same word elsewhere two."""
+    assert registrable(f"mx.firm.{label}.fr") == f"firm.{label}.fr"
+    assert registrable(f"mx.firm.{label}.info") == f"{label}.info"

@@ -2,6 +2,8 @@
 
 import base64
 
+import pytest
+
 from bounced.report import Action, DeliveryReport, RecipientStatus, fields
 from bounced.report.delivery_status import MAX_RECIPIENTS
 from bounced.report.reader import read
@@ -215,3 +217,19 @@ def test_nullmailer_says_delayed_and_means_failed() -> None:
     assert status.action is Action.FAILED
     assert status.diagnostic.startswith("451 Try later 451 and later")
     assert _report(b"Reporting-MTA: dns; n.example\n\n" + fields).recipients[0].action is Action.DELAYED
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("message/rfc822", "text/rfc822-headers", "message/global", "message/global-headers", "text/rfc822-header"),
+        *("message/rfc822-headers", "text/rfc822", "message/partial"),
+    ],
+)
+def test_every_type_of_what_came_back(kind: str) -> None:
+    """The original's headers are read under each type that systems give them, in any case."""
+    for written in (kind, kind.upper()):
+        report = read(STANDARD.replace(b"Content-Type: message/rfc822", b"Content-Type: " + written.encode()))
+        assert isinstance(report, DeliveryReport)
+        assert report.returned is not None
+        assert report.returned.message_id == "<m1@ours.example>"

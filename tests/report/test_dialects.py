@@ -33,6 +33,14 @@ def test_each_knows_its_own_and_nobody_else_does(name: str) -> None:
     assert _recognizers(samples.BOUNCES[name]) == [name]
 
 
+@pytest.mark.parametrize("name", _NAMES)
+def test_each_report_names_its_reader(name: str) -> None:
+    """A dialect's report says by its name who read it."""
+    report = read(samples.BOUNCES[name])
+    assert isinstance(report, DeliveryReport)
+    assert report.reader == name.replace("_", "-")
+
+
 @pytest.mark.parametrize("name", samples.NO_BOUNCES)
 def test_none_knows_what_is_no_bounce(name: str) -> None:
     """No module recognizes mail that is no bounce."""

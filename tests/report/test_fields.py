@@ -23,6 +23,7 @@ from bounced.status import Reply, StatusCode
         ("utf-8; \\x{0}\\x{D800}x@there.example", "x@there.example"),
         ("rfc822; gone", None),
         ("", None),
+        ("rfc822;@relay.example,@b.example:joe@x.example", "joe@x.example"),
         ("x400; /C=jp/", None),
         ("<<<<@@@@>>>>", None),
     ],

@@ -66,6 +66,13 @@ def test_recipient_of_the_returned_mail() -> None:
     assert _read(text).recipients[0].final_recipient == "gone@there.example"
 
 
+def test_who_is_mentioned_and_was_mailed() -> None:
+    """Of the addresses that a letter mentions those failed to which the returned mail was sent; of the others it says nothing."""
+    text = "Your mail could not be delivered: gone@there.example is not here, and so says joe@desk.example in charge.\n\n"
+    text += "----- Original message -----\n\nFrom: news@ours.example\nTo: Gone@there.example, other@there.example\nSubject: x\n"
+    assert [status.final_recipient for status in _read(text).recipients] == ["gone@there.example"]
+
+
 def test_our_own_address_is_no_recipient() -> None:
     """The address that the bounce is sent to is never the failed one, nor is the postmaster's to write to."""
     text = "Dear b+token@bounces.example,\nyour mail could not be delivered to gone@there.example.\nContact postmaster@z.example.\n"

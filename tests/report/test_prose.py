@@ -74,3 +74,10 @@ def test_no_more_candidates_than_the_limit() -> None:
     text = "\n".join(f"<a{number}@x.example>: unknown" for number in range(30))
     assert len(prose.candidates(text)) == 30
     assert prose.candidates(text, 7) == [f"a{number}@x.example" for number in range(7)]
+
+
+def test_a_note_ends_before_the_copy() -> None:
+    """What the returned mail says is no part of the note, unless the whole is asked for."""
+    message = scan(b"From: MAILER-DAEMON@x.example\n\nNo such user.\n\n----- Original message -----\n\nFrom: news@ours.example\n\nHello\n")
+    assert prose.note(message).strip() == "No such user."
+    assert "Hello" in prose.note(message, cut=False)
