@@ -73,7 +73,7 @@ _NAME_LIMIT = 60
 _MTA_LIMIT = 255
 _ACTIONS = {action.value: action for action in Action} | {
     "failure": Action.FAILED, "fail": Action.FAILED, "undeliverable": Action.FAILED, "hard": Action.FAILED, "bounced": Action.FAILED,
-    "delay": Action.DELAYED, "deferred": Action.DELAYED, "success": Action.DELIVERED, "relayed;": Action.RELAYED,
+    "delay": Action.DELAYED, "deferred": Action.DELAYED, "success": Action.DELIVERED,
 }  # fmt: skip
 
 

@@ -125,6 +125,36 @@ def test_opensmtpd_says_of_the_last_recipient_only_what_stands_in_its_line() -> 
     assert report.recipients[0].diagnostic == "gone@there.example: 550 5.1.1 no such user"
 
 
+def test_sendmails_list_goes_before_its_transcript() -> None:
+    """The addresses listed under their rule are the failed ones, each with what the transcript says of it."""
+    listed = b"   ----- The following addresses had permanent fatal errors -----\n<gone@there.example>\n<far@away.example>\n\n"
+    rule = b"   ----- Transcript"
+    report = read(samples.OTHERS["sendmail"].replace(rule, listed + rule))
+    assert isinstance(report, DeliveryReport)
+    assert (report.reader, [status.final_recipient for status in report.recipients]) == (
+        "sendmail",
+        ["gone@there.example", "far@away.example"],
+    )
+    assert "5.1.1" in report.recipients[0].diagnostic
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [
+        ("mfilter", b"\n-------", b"\n > -------"),
+        ("mailmarshal", b"Could not be delivered because of", b"It is told below why"),
+        ("sendmail", b"gone@there.example>... User", b"gone>... User"),
+        ("amazon_sns", b'"Type"', b'notificationType "Type"'),
+        ("amazon_sns", b'{"Type"', b'Dear all, {"Type"'),
+    ],
+)
+def test_a_letter_that_only_resembles_a_family_is_left_to_the_others(name: str, before: bytes, after: bytes) -> None:
+    """Where the family's form is broken its module gives nothing."""
+    assert before in samples.OTHERS[name]
+    report = read(samples.OTHERS[name].replace(before, after))
+    assert not isinstance(report, DeliveryReport) or report.reader != name.replace("_", "-")
+
+
 def test_delays_are_told_from_failures() -> None:
     """A notice of delay gives delayed recipients, in a dialect as in free text."""
     delayed = samples.OTHERS["google"].replace(b"failed permanently", b"has been delayed").replace(b"(Failure)", b"(Delay)")

@@ -231,3 +231,16 @@ def test_doubled_and_mixed_line_ends() -> None:
     """CR CR LF is one line end, and a lone CR among LF stays in its line."""
     assert mime.scan(b"A: 1\r\r\nB: 2\r\r\n\r\r\nbody").headers.get(b"b") == "2"
     assert mime.scan(b"A: 1\rx\nB: 2\n\nbody\n").headers.get(b"b") == "2"
+
+
+def test_headers_are_equal_where_their_octets_are() -> None:
+    """Header blocks compare and hash by what was sent, not by what was asked of them."""
+    one, same, other = mime.Headers(b"Subject: a\n"), mime.Headers(b"Subject: a\n"), mime.Headers(b"Subject: b\n")
+    assert one.get(b"subject") == "a"
+    assert (one == same, one == other, one == b"Subject: a\n") == (True, False, False)
+    assert len({one, same, other}) == 2
+
+
+def test_chinese_that_was_cut_within_a_character() -> None:
+    """Undeclared octets are guessed though the last character is half."""
+    assert mime.to_text("您的邮件被退回".encode("gb18030")[:-1], "").startswith("您的邮件被退")
