@@ -135,7 +135,7 @@ def _receipt(message: Message, part: Part) -> AutomaticReply | DeliveryReport:
     if not (refused and (_REFUSED.search(text) or "rejected" in message.headers.get(b"auto-submitted").lower())):
         return AutomaticReply(reader="rfc8098", automation=Automation.READ_RECEIPT)
     final = fields.address(told.get("final-recipient", ""))
-    original = fields.address(told.get("original-recipient", ""))
+    original = fields.original(told.get("original-recipient", ""), final)
     came_back = returned(message)
     if final is None and original is None:
         final = came_back.recipients[0] if came_back is not None and len(came_back.recipients) == 1 else None

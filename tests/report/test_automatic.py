@@ -102,6 +102,14 @@ def test_deletion_without_refusal_is_a_receipt() -> None:
     assert read(content) == AutomaticReply(reader="rfc8098", automation=Automation.READ_RECEIPT)
 
 
+@pytest.mark.parametrize(("word", "refuses"), [("deleted", True), ("denied", True), ("failed", True), ("displayed", False)])
+def test_the_disposition_of_a_refusal(word: str, refuses: bool) -> None:
+    """Words of refusal count with a disposition of mail that was not kept; mail that was shown to its reader was not refused."""
+    assert samples.SIEVE_REJECT.count(b"; deleted") == 1
+    report = read(samples.SIEVE_REJECT.replace(b"; deleted", b"; " + word.encode()))
+    assert isinstance(report, DeliveryReport) == refuses
+
+
 def test_refusal_without_recipient() -> None:
     """A refusal that names nobody takes the recipient of the returned mail, else it is a receipt."""
     content = samples.SIEVE_REJECT.replace(b"Final-Recipient: rfc822; ann@there.example\n", b"")
