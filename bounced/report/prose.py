@@ -254,7 +254,7 @@ def candidates(text: str, limit: int = 200) -> list[str]:
     for pattern in (_LISTED, _COMMAND, _DOTTED, _CALLED):
         found: dict[str, None] = {}
         for match in pattern.finditer(text, 0, _NAMING_LIMIT):
-            before = text[max(text.rfind("\n", 0, match.start(1)), match.start(1) - 100) : match.start(1)]
+            before = text[max(text.rfind("\n", 0, match.start(1)) + 1, match.start(1) - 100) : match.start(1)]
             address = fields.address(match[1])
             if address and "." in address.rpartition("@")[2] and not _NOT_RECIPIENT.search(before):
                 found[address] = None

@@ -110,6 +110,16 @@ def test_the_disposition_of_a_refusal(word: str, refuses: bool) -> None:
     assert isinstance(report, DeliveryReport) == refuses
 
 
+@pytest.mark.parametrize(
+    ("field", "refuses"), [(b"auto-replied (rejected)", True), (b"auto-replied (REJECTED)", True), (b"auto-replied", False)]
+)
+def test_a_refusal_may_be_told_by_a_field_alone(field: bytes, refuses: bool) -> None:
+    """Where the text is in a language without words we know, Auto-Submitted tells the refusal."""
+    content = samples.SIEVE_REJECT.replace(b"was automatically rejected", b"wurde nicht angenommen").replace(b"newsletters", b"post")
+    report = read(content.replace(b"auto-replied (rejected)", field))
+    assert isinstance(report, DeliveryReport) == refuses
+
+
 def test_refusal_without_recipient() -> None:
     """A refusal that names nobody takes the recipient of the returned mail, else it is a receipt."""
     content = samples.SIEVE_REJECT.replace(b"Final-Recipient: rfc822; ann@there.example\n", b"")

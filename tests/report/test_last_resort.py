@@ -103,6 +103,41 @@ def test_each_sign_is_needed(before: bytes, after: bytes) -> None:
     assert isinstance(read(changed), Unrecognized)
 
 
+@pytest.mark.parametrize(
+    "field",
+    [
+        *("X-Failed-Recipients: gone@there.example", "Return-Path: <>", "Return-Path: <MAILER-DAEMON>"),
+        "Content-Type: multipart/report; boundary=x",
+    ],
+)
+def test_each_field_that_bounces_have(field: str) -> None:
+    """A field that bounces have stands for the sender's name: with it one sign of failure is enough, without it not."""
+    head, rest = "From: Gate <gate@z.example>\n", "Subject: Undeliverable: News\n\nA word.\n"
+    assert looks_like_bounce(letter(scan(f"{head}{field}\n{rest}".encode())))
+    assert not looks_like_bounce(letter(scan(f"{head}X-Other: y\n{rest}".encode())))
+
+
+@pytest.mark.parametrize("field", ["List-Id: <l.example>", "List-Post: <mailto:l@l.example>", "List-Unsubscribe: <x>", "Precedence: LIST"])
+def test_no_post_of_a_list_is_a_bounce(field: str) -> None:
+    """Every field of a list's post takes it out of question."""
+    content = "Subject: Mail delivery failed\n\n<gone@there.example>: 550 5.1.1 unknown\n"
+    assert looks_like_bounce(letter(scan(f"From: MAILER-DAEMON@z.example\n{content}".encode())))
+    assert not looks_like_bounce(letter(scan(f"From: MAILER-DAEMON@z.example\n{field}\n{content}".encode())))
+
+
+@pytest.mark.parametrize("field", ["Subject: Re: Undeliverable: News", "In-Reply-To: <m@ours.example>\nSubject: Undeliverable: News"])
+def test_no_answer_of_a_person_is_a_bounce(field: str) -> None:
+    """A reply with every other sign, but from no mail system, is a person's."""
+    text = "gone@there.example could not be delivered: 550 5.1.1 no such user\n"
+    assert not looks_like_bounce(letter(scan(f"From: Gate <gate@z.example>\n{field}\n\n{text}".encode())))
+
+
+def test_to_whom_the_letter_was_sent_is_not_who_failed() -> None:
+    """An address that the letter names as failed, and to which it was sent, is ours: the other one failed."""
+    text = "<b+token@bounces.example>: see below\n<gone@there.example>: 550 5.1.1 unknown user\n"
+    assert [status.final_recipient for status in _read(text).recipients] == ["gone@there.example"]
+
+
 def test_unknown_sender_with_every_other_sign() -> None:
     """A letter from any sender is a bounce where subject, words and a reply all say so."""
     content = (

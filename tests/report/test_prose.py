@@ -69,6 +69,13 @@ def test_addresses_that_a_letter_only_mentions_are_no_candidates() -> None:
     assert prose.candidates("to whom it may concern") == []
 
 
+def test_only_the_words_before_it_in_its_line_tell_that_an_address_is_none() -> None:
+    """The line before, and words far ahead in the same line, say nothing of an address."""
+    assert prose.candidates("For assistance\nrecipient gone@y.example\n") == ["gone@y.example"]
+    assert prose.candidates("For assistance write " + "x " * 60 + "to recipient gone@y.example") == ["gone@y.example"]
+    assert prose.candidates("For assistance of the recipient help@y.example") == []
+
+
 def test_no_more_candidates_than_the_limit() -> None:
     """The list of candidates is bounded."""
     text = "\n".join(f"<a{number}@x.example>: unknown" for number in range(30))
