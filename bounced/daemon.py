@@ -55,6 +55,8 @@ async def serve(file: Path, ready: Callable[[list[str]], None]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    # What is read now is as new as a reload could make it, and unhandled the signal would end us.
+    loop.add_signal_handler(signal.SIGHUP, lambda: None)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(sink.close)
         intake, consult = await _build(config, ring, stack)
@@ -125,7 +127,8 @@ def _reload(file: Path, started_with: Config, intake: Intake, consult: Consult) 
         intake.use(return_path, rules)
         consult.use(return_path)
         log.info("daemon.reloaded", restart_for=_needs_restart(started_with, config))
-    systemd.notify("READY=1")
+    finally:
+        systemd.notify("READY=1")
 
 
 def _needs_restart(before: Config, after: Config) -> str:
