@@ -74,6 +74,14 @@ def test_fields_of_challengers(field: str) -> None:
     assert report.automation is Automation.CHALLENGE
 
 
+@pytest.mark.parametrize("field", ["List-Id: <l.example>", "List-Unsubscribe: <https://l.example/u>"])
+def test_no_post_of_a_list_is_a_challenge(field: str) -> None:
+    """A post that a list took from behind such a system is nobody's challenge."""
+    content = "From: ann@there.example\nSubject: News\nX-SpamArrest: x\n{}\n\nOne word, please.\n"
+    assert isinstance(read(content.format("X-Other: y").encode()), AutomaticReply)
+    assert isinstance(read(content.format(field).encode()), Unrecognized)
+
+
 @pytest.mark.parametrize(("words", "told"), [("I\nsent this  email to unsubscribe", True), ("I would like to tell you a story", False)])
 def test_a_request_to_unsubscribe_may_be_explained(words: str, told: bool) -> None:
     """A longer body is that of a click on List-Unsubscribe only where it says so, however its lines are broken."""

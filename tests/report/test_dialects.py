@@ -155,6 +155,15 @@ def test_a_letter_that_only_resembles_a_family_is_left_to_the_others(name: str, 
     assert not isinstance(report, DeliveryReport) or report.reader != name.replace("_", "-")
 
 
+def test_exchange_lists_in_any_case() -> None:
+    """Each address of the list begins a section, however its first line is spelled."""
+    two = b"Far@Away.example on Fri, 2 Jan 2026 00:00:00 -0000\n    Mailbox full\n"
+    report = read(samples.OTHERS["exchange"].replace(b"did not reach", b"DID NOT reach") + two)
+    assert isinstance(report, DeliveryReport)
+    assert [status.final_recipient for status in report.recipients] == ["gone@there.example", "Far@Away.example"]
+    assert "Mailbox full" not in report.recipients[0].diagnostic
+
+
 def test_delays_are_told_from_failures() -> None:
     """A notice of delay gives delayed recipients, in a dialect as in free text."""
     delayed = samples.OTHERS["google"].replace(b"failed permanently", b"has been delayed").replace(b"(Failure)", b"(Delay)")

@@ -1,5 +1,7 @@
 """Feedback reports: standard, sparse, and the forms like them."""
 
+import pytest
+
 from bounced.report import FeedbackReport
 from bounced.report.reader import read
 from tests.report.samples import FEEDBACK
@@ -52,9 +54,10 @@ def test_complaint_of_the_jmrp_form() -> None:
     assert (report.reader, report.recipients, report.source_ip) == ("jmrp", ("angry@there.example",), "192.0.2.9")
 
 
-def test_policy_letter() -> None:
+@pytest.mark.parametrize("kind", [b"Forensic", b"Failure"])
+def test_policy_letter(kind: bytes) -> None:
     """A DMARC failure told in a letter is an authentication failure."""
-    content = b"From: no-reply@gate.example\nSubject: DMARC Forensic Report for ours.example from IP 192.0.2.9\n\n"
+    content = b"From: no-reply@gate.example\nSubject: DMARC " + kind + b" Report for ours.example from IP 192.0.2.9\n\n"
     report = _read(
         content + b"A message has failed the published DMARC policy.\n\n  Sender Domain: ours.example\n  Sender IP Address: 192.0.2.9\n"
     )

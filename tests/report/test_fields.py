@@ -125,3 +125,13 @@ def test_addresses_hide_nothing() -> None:
         assert fields.address(f"rfc822; us{hidden}er@exam{hidden}ple.org") == "user@example.org"
         assert fields.address(f'rfc822; "a{hidden}b"@example.org') == '"ab"@example.org'
         assert fields.found_addresses(f"to a{hidden}user@example.org{hidden}x, x@y{hidden}z") == ["user@example.org"]
+
+
+def test_a_field_that_is_folded_with_an_empty_line_in_it() -> None:
+    """What is folded, and what begins no field, continues the field before; an empty line within a block ends nothing."""
+    block = "Status: 5.1.1\nDiagnostic-Code: smtp; 550\n\n folded\nunfolded: words\nAction: failed"
+    assert list(fields.pairs(block)) == [
+        ("status", "5.1.1"),
+        ("diagnostic-code", "smtp; 550  folded unfolded: words"),
+        ("action", "failed"),
+    ]
