@@ -1,4 +1,4 @@
-"""The database file: what is refused at the start, and how (ACCEPTANCE D8 and D14 in the words of the store)."""
+"""The database file: what is refused at the start, and how."""
 
 import asyncio
 import os
