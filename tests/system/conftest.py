@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import lacking
 from tests.system.daemon import Daemon, alive
+from tests.system.room import MAILERS
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -55,6 +56,18 @@ def need_postfix(as_root: None) -> None:
     """Skip where Postfix is not installed."""
     if shutil.which("postconf", path="/usr/sbin") is None:
         lacking("the program postfix")
+
+
+@pytest.fixture(scope="session")
+def need_mailer(as_root: None) -> Callable[[str], Path]:
+    """Give where a mail server is unpacked, or skip with its name."""
+
+    def find(name: str) -> Path:
+        if not (MAILERS / name).is_dir():
+            lacking(f"{name} in {MAILERS} (.ci/mailers unpacks it)")
+        return MAILERS / name
+
+    return find
 
 
 @pytest.fixture
