@@ -10,17 +10,19 @@ import signal
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
 import structlog
 
-from bounced import alarm, sockets, systemd
+from bounced import alarm, metrics, sockets, systemd
 from bounced.config import changed, load
 from bounced.consult import Consult
 from bounced.fault import OperatorFault, OwnFault
 from bounced.http import HttpDoor
+from bounced.incident import Kind
 from bounced.intake import Intake
 from bounced.keyfile import load_or_make
 from bounced.listen import QueryDoor, QuerySettings
@@ -30,6 +32,7 @@ from bounced.outcome import Category
 from bounced.outcome.rows import RuleError
 from bounced.outcome.ruleset import RuleSet
 from bounced.policy import Policy, Treatment
+from bounced.record import Cause
 from bounced.returnpath import KeyRing, ReturnPath
 from bounced.settings import CATEGORIES, Config
 from bounced.smtp.door import SmtpDoor, SmtpSettings
@@ -38,6 +41,9 @@ from bounced.store.sqlite import SqliteStore
 
 _FLUSH_SECONDS = 10.0
 """Counts of refused mail are stored this often: a crash loses at most so many of them, and never a bounce."""
+
+_STOCK_SECONDS = 60.0
+"""What there is, is counted for the metrics this often, or less often where counting takes long."""
 
 _DRAIN_SECONDS = 30.0
 """Open DATA and commits have so long to finish after TERM; the unit's own limit (TimeoutStopSec) is longer."""
@@ -59,6 +65,7 @@ async def serve(file: Path, ready: Callable[[list[str]], None]) -> None:
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(sink.close)
+        metrics.watch(config.store.database, lambda: sink.dropped)
         intake, consult = await _build(config, ring, stack)
         places = await _open_doors(config, intake, consult, stack)
         loop.add_signal_handler(signal.SIGHUP, _reload, file, config, intake, consult)
@@ -105,7 +112,7 @@ async def _build(config: Config, ring: KeyRing, stack: contextlib.AsyncExitStack
     stack.push_async_callback(_flush, intake)
     consult = Consult(domain=config.return_path.domains[0], return_path=return_path, store=store, unread=unread, clock=time.time)
     stack.push_async_callback(consult.drain)
-    for chore in (_flush_now_and_then(intake, store), _feed_watchdog(consult)):
+    for chore in (_flush_now_and_then(intake, store), _feed_watchdog(consult), _take_stock(store)):
         stack.push_async_callback(_cancel, asyncio.create_task(chore))
     return intake, consult
 
@@ -215,6 +222,7 @@ def _doors(
         ("policy", unix(ask.policy), partial(query.listen, protocol="policy")),
         ("line", unix(ask.line), partial(query.listen, protocol="line")),
         ("http", unix(ask.http), http.listen),
+        ("metrics", [partial(sockets.tcp, *endpoint) for endpoint in config.metrics.listen], http.listen_for_metrics),
     ]
 
 
@@ -249,6 +257,21 @@ async def _flush(intake: Intake) -> None:
         await intake.flush()
     except OwnFault as fault:
         structlog.get_logger("daemon").warning("daemon.tallies_waiting", why=str(fault))
+
+
+async def _take_stock(store: Store) -> None:
+    """Count for the metrics what there is: at the start, then so seldom that it takes no more than a thousandth of the time."""
+    while True:
+        began = time.monotonic()
+        try:
+            counted = await store.overview(int(time.time()), int(time.time()))
+            opened = Counter(incident.kind.value for incident in store.incidents() if incident.closed_at is None)
+        except OwnFault:
+            pass  # the lookups tell of it; old numbers are no harm
+        else:
+            blocks = {cause.value: counted.blocks.get(cause, 0) for cause in Cause}
+            metrics.take_stock(counted.known, blocks, {kind.value: opened[kind.value] for kind in Kind})
+        await asyncio.sleep(max(_STOCK_SECONDS, 1000 * (time.monotonic() - began)))
 
 
 async def _feed_watchdog(consult: Consult) -> None:

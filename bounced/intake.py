@@ -13,9 +13,10 @@ from datetime import UTC, datetime
 
 import structlog
 
-from bounced import alarm
+from bounced import alarm, metrics
 from bounced.address import AddressError, AddressKey, address_key
 from bounced.envelope import Envelope
+from bounced.fault import OwnFault
 from bounced.maildir import Maildir
 from bounced.outcome import Category, Disposition, Outcome
 from bounced.outcome.judge import judge, judge_feedback
@@ -85,15 +86,19 @@ class Intake:
         """After DATA: read, judge and commit. Returns when it is on disk; raises OwnFault when it is not, and then nothing has changed."""
         if isinstance(admission, LocalMailbox):
             await self._postmaster.keep(_with_trace(envelope, content))
+            metrics.RECEIVED.labels("kept").inc()
             self._log.info("mail.kept", mailbox=admission.name, client=envelope.client, size=len(content))
             return
-        report = read(content)
-        event = self._event(report, admission, envelope)
+        with metrics.PARSE_SECONDS.time():
+            report = read(content)
+            event = self._event(report, admission, envelope)
         unread = await self._unread.keep(_with_trace(envelope, content)) if isinstance(report, Unrecognized) else None
-        recorded = await self._store.record(event)
+        with metrics.COMMIT_SECONDS.time(), metrics.RECEIVED.labels("failed").count_exceptions(OwnFault):
+            recorded = await self._store.record(event)
         if unread is not None and not recorded.fresh:
             # Else whoever holds one token could push out all that others have sent.
             unread.unlink(missing_ok=True)
+        self._count(event, recorded)
         self._tell(event, recorded, len(content))
         alarm.tell(recorded.turned)
 
@@ -192,7 +197,21 @@ class Intake:
         elif tally not in self._told_apart:
             tally = Tally(day=tally.day, what=tally.what, source="")
         self._refused[tally] += 1
+        metrics.TOKEN_FAILURES.labels(refusal.value).inc()
         return refusal
+
+    def _count(self, event: AnyEvent, recorded: Recorded) -> None:
+        if not recorded.fresh:
+            metrics.RECEIVED.labels("repeated").inc()
+            return
+        metrics.RECEIVED.labels(type(event).__name__.lower()).inc()
+        if isinstance(event, Bounced):
+            outcome = event.outcome
+            metrics.BOUNCES.labels(outcome.disposition.value, outcome.category.value, event.reader).inc()
+            if outcome.category is Category.BLOCKED_IP and outcome.blocker is not None:
+                # The text of a bounce may name any list: only those that we know are words of ours.
+                known = any(row.name == outcome.blocker.name for row in self._rules.blocklist_marks.values())
+                metrics.BLOCKED_IP.labels(outcome.blocker.name if known else "other").inc()
 
     def _tell(self, event: AnyEvent, recorded: Recorded, size: int) -> None:
         words: dict[str, str | int | bool | None] = {"rcpt": event.key, "scope": event.scope, "size": size, "fresh": recorded.fresh}

@@ -13,12 +13,14 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import perf_counter
 from typing import assert_never, cast
 
 import structlog
 
+from bounced import metrics
 from bounced.consult import Consult
-from bounced.query import Answer, Aside, Check, Clear, Codec, Garbled, Question, Sign, Trouble
+from bounced.query import Answer, Aside, Check, Clear, Codec, Garbled, Question, Sign, Suppressed, Trouble
 from bounced.query.line import Line
 from bounced.query.policy_delegation import PolicyDelegation
 from bounced.query.socketmap import Socketmap
@@ -26,6 +28,8 @@ from bounced.query.socketmap import Socketmap
 _READ = 4096
 _MOST_UNSENT = 16384
 _BACKLOG = 1024
+_RESULTS: dict[type[Suppressed | Clear | Trouble], str] = {Suppressed: "suppressed", Clear: "clear", Trouble: "trouble"}
+"""How metrics call each answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +58,10 @@ class QueryDoor:
             "socketmap": lambda: Socketmap(consult.domain),
             "policy": PolicyDelegation,
             "line": Line,
+        }
+        # The labels are looked up once: a question takes some 20 us in all.
+        self.answered = {
+            (protocol, answer): metrics.LOOKUPS.labels(protocol, result) for protocol in self._codecs for answer, result in _RESULTS.items()
         }
         self._servers: list[asyncio.AbstractServer] = []
         self._connections: set[_Connection] = set()
@@ -143,8 +151,10 @@ class _Connection(asyncio.BufferedProtocol):
         return self._door.scratch
 
     def buffer_updated(self, nbytes: int) -> None:
+        began = perf_counter()
         self._questions.extend(self._codec.feed(bytes(self._door.scratch[:nbytes])))
         self._answer()
+        metrics.LOOKUP_SECONDS.observe(perf_counter() - began)
 
     def eof_received(self) -> bool:
         """Answer what was asked before the peer shut down its half; Exim does so right after its question."""
@@ -205,9 +215,11 @@ class _Connection(asyncio.BufferedProtocol):
         match question:
             case Check():
                 try:
-                    return self._door.consult.check(question)
+                    answer: Suppressed | Clear | Trouble = self._door.consult.check(question)
                 except Exception as error:  # noqa: BLE001 - see _bug
-                    return self._bug(error)
+                    answer = self._bug(error)
+                self._door.answered[self._protocol, type(answer)].inc()
+                return answer
             case Aside():
                 return Clear()
             case Garbled(reason=reason):

@@ -296,6 +296,15 @@ class QuerySettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsSettings:
+    """Where Prometheus asks: it cannot ask on a unix socket. The same metrics are at /metrics of query.http."""
+
+    listen: Annotated[
+        tuple[Endpoint, ...], _ENDPOINTS, "Where to serve /metrics and nothing else, unless systemd hands over sockets named metrics."
+    ] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoreSettings:
     """Where events and records are kept."""
 
@@ -371,6 +380,7 @@ class Config:
     smtp: SmtpSettings = SmtpSettings()
     lmtp: LmtpSettings = LmtpSettings()
     query: QuerySettings = QuerySettings()
+    metrics: MetricsSettings = MetricsSettings()
     store: StoreSettings = StoreSettings()
     policy: PolicySettings = PolicySettings()
     category: Mapping[str, Treated] = field(default_factory=lambda: CATEGORIES)

@@ -78,3 +78,10 @@ async def asked(path: Path, octets: bytes) -> bytes:
     writer.close()
     await writer.wait_closed()
     return answer
+
+
+async def ask_for_text(path: Path, target: str) -> tuple[int, str]:
+    """Get `target` over HTTP on a unix socket; return the status and the body."""
+    answer = await asked(path, f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return int(head.split()[1]), body.decode()

@@ -72,6 +72,9 @@ def test_socket_unit_fits_the_configuration(unit: Path) -> None:
         assert re.findall(r"^ListenStream=(.*)$", unit.read_text(), re.MULTILINE) == ["0.0.0.0:25", "[::]:25"]
         assert settings()["smtp.listen"].default == '["0.0.0.0:25", "[::]:25"]'
         return
+    if name == "metrics":
+        assert section["ListenStream"].startswith("127.0.0.1:")
+        return
     assert section["ListenStream"] == f"/run/bounced/{name}.sock"
     assert section["SocketMode"] == "0660"
     if name != "lmtp":
@@ -80,7 +83,7 @@ def test_socket_unit_fits_the_configuration(unit: Path) -> None:
 
 def test_every_door_has_a_socket_unit() -> None:
     """Each socket that the configuration knows can be handed over."""
-    doors = {"smtp", "lmtp", *(path.partition(".")[2] for path in settings() if re.fullmatch(r"query\.(?!socket_).*", path))}
+    doors = {"smtp", "lmtp", "metrics", *(path.partition(".")[2] for path in settings() if re.fullmatch(r"query\.(?!socket_).*", path))}
     assert {unit.stem.removeprefix("bounced-") for unit in _SOCKETS} == doors
 
 

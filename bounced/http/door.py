@@ -28,7 +28,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from bounced import __version__
+from bounced import __version__, metrics
 from bounced.address import AddressError
 from bounced.consult import Consult
 from bounced.fault import OwnFault
@@ -48,14 +48,22 @@ class HttpDoor:
         """Put the parts together; nothing listens yet."""
         self._log = structlog.get_logger("http")
         self._app = _app(consult, self._log)
+        self._metrics = Starlette(routes=[_METRICS])
         self._servers: dict[_Server, asyncio.Task[None]] = {}
 
     async def listen(self, sock: socket.socket) -> None:
         """Serve on a bound socket, which the door owns from now on. Returns when it listens; raises OSError."""
+        await self._serve(self._app, sock)
+
+    async def listen_for_metrics(self, sock: socket.socket) -> None:
+        """Serve /metrics and nothing else on a bound socket. Returns when it listens; raises OSError."""
+        await self._serve(self._metrics, sock)
+
+    async def _serve(self, app: Starlette, sock: socket.socket) -> None:
         sock.setblocking(False)
         server = _Server(
             uvicorn.Config(
-                self._app,
+                app,
                 http=_Protocol,
                 ws="none",
                 lifespan="off",
@@ -121,9 +129,16 @@ class _Protocol(H11Protocol):
             self.client = (f"uid {uid}", pid)
 
 
+async def _tell_metrics(_: Request) -> Response:
+    return Response(metrics.rendered(), media_type=metrics.CONTENT_TYPE)
+
+
+_METRICS = Route("/metrics", _tell_metrics, methods=["GET"])
+
+
 def _app(consult: Consult, log: Any) -> Starlette:
     routes = [Route(each.path, partial(_serve, consult, log, each), methods=[each.method]) for each in OPERATIONS]
-    routes.append(Route("/v1/openapi.json", _describe, methods=["GET"]))
+    routes += [Route("/v1/openapi.json", _describe, methods=["GET"]), _METRICS]
     return Starlette(routes=routes, exception_handlers={HTTPException: _say_no})
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from bounced import __version__
+from bounced import __version__, metrics
 from bounced.address import AddressKey, address_key
 from bounced.consult import Consult
 from bounced.fault import OwnFault
@@ -63,7 +63,9 @@ _ADVISED = {Kind.BACKSCATTER: Provenance.FORGED, Kind.COMPROMISED: Provenance.CO
 
 async def _check(consult: Consult, asked: AskedOfMail, _: str) -> Verdict:
     key, scope = address_key(asked.address), _declared(consult, asked.scope)
-    match consult.check(Check(key, scope)):
+    answer = consult.check(Check(key, scope))
+    metrics.LOOKUPS.labels("http", type(answer).__name__.lower()).inc()
+    match answer:
         case Trouble(reason=reason):
             raise OwnFault(reason)
         case Suppressed(text=text) if (block := consult.block_of(key, scope)) and block.cause:

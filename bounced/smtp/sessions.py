@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar
 
 import structlog
 
+from bounced import metrics
 from bounced.smtp.sources import SourceLimits, Sources
 
 _RESERVED_FILES = 256
@@ -108,6 +109,7 @@ class Sessions(Generic[_Session]):
         if not self._turned_away and not self.stopping:
             self.loop.call_later(_TOLD_EVERY, self.tell)
         self._turned_away[reason] += 1
+        metrics.TURNED_AWAY.labels(reason).inc()
 
     def tell(self) -> None:
         """Log whom we turned away since the last time."""

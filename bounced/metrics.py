@@ -1,0 +1,134 @@
+"""What Prometheus may ask: how often, how long, how many (docs/METRICS.md tells each).
+
+For: the one place where the daemon's metrics are declared; doors and intake count, the daemon says what there is. Never: an address, a
+domain or any word that strangers choose as a label: each new one is a time series for ever. Counters begin at zero with the process.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from shutil import disk_usage
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from bounced import __version__
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""The content type of what `rendered` returns."""
+
+REGISTRY = CollectorRegistry()
+
+RECEIVED = Counter(
+    "bounced_messages_received",
+    "Mail whose data was taken, by what became of it.",
+    ["result"],
+    registry=REGISTRY,
+)
+BOUNCES = Counter(
+    "bounced_bounces",
+    "Bounces that counted, by disposition, category, and the reader that understood the report.",
+    ["class", "reason", "source"],
+    registry=REGISTRY,
+)
+TOKEN_FAILURES = Counter(
+    "bounced_token_failures",
+    "Recipients refused because their return path proves nothing.",
+    ["why"],
+    registry=REGISTRY,
+)
+BLOCKED_IP = Counter(
+    "bounced_blocked_ip",
+    "Bounces that say that our address is on a list: a list that a rule knows, or other.",
+    ["list"],
+    registry=REGISTRY,
+)
+LOOKUPS = Counter(
+    "bounced_lookups",
+    "Questions whether an address may be mailed, by protocol and answer.",
+    ["protocol", "result"],
+    registry=REGISTRY,
+)
+LOOKUP_SECONDS = Histogram(
+    "bounced_lookup_seconds",
+    "Time from the octets of questions to the octets of their answers, once for what was read together.",
+    buckets=(0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0),
+    registry=REGISTRY,
+)
+PARSE_SECONDS = Histogram(
+    "bounced_parse_seconds",
+    "Time to read and judge one mail.",
+    buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5),
+    registry=REGISTRY,
+)
+COMMIT_SECONDS = Histogram(
+    "bounced_commit_seconds",
+    "Time until an event is on disk, waiting for others included.",
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0),
+    registry=REGISTRY,
+)
+TURNED_AWAY = Counter(
+    "bounced_smtp_turned_away",
+    "SMTP sessions that we refused or ended, by reason.",
+    ["why"],
+    registry=REGISTRY,
+)
+SUPPRESSIONS = Gauge(
+    "bounced_suppressions",
+    "Blocks in force by cause, as counted lately.",
+    ["class"],
+    registry=REGISTRY,
+)
+ADDRESSES = Gauge("bounced_addresses", "Addresses of which something is known, as counted lately.", registry=REGISTRY)
+INCIDENTS = Gauge("bounced_incidents_open", "Incidents that are open now.", ["kind"], registry=REGISTRY)
+BUILD_INFO = Gauge("bounced_build_info", "Always 1; the version is its label.", ["version"], registry=REGISTRY)
+BUILD_INFO.labels(__version__).set(1)
+ProcessCollector(registry=REGISTRY)
+
+
+class _Asked(Collector):
+    """What is measured when somebody asks: the files of the store, the lines that the log dropped."""
+
+    def __init__(self, database: Path, dropped: Callable[[], int]) -> None:
+        self._measures: tuple[tuple[str, str, str, Callable[[], int]], ...] = (
+            ("bounced_db_bytes", "gauge", "Size of the database file.", lambda: database.stat().st_size),
+            ("bounced_db_wal_bytes", "gauge", "Size of its write-ahead log.", lambda: Path(f"{database}-wal").stat().st_size),
+            ("bounced_db_free_bytes", "gauge", "Free space where the database lies.", lambda: disk_usage(database.parent).free),
+            ("bounced_log_lines_dropped", "counter", "Log lines that found no room because nobody read.", dropped),
+        )
+
+    def collect(self) -> Iterable[Metric]:
+        """Measure."""
+        for name, kind, help_, measure in self._measures:
+            metric = Metric(name, help_, kind)
+            try:
+                metric.add_sample(name if kind == "gauge" else f"{name}_total", {}, measure())
+            except OSError:
+                # Better no value than a wrong one: Prometheus shows the gap.
+                continue
+            yield metric
+
+
+_asked: list[_Asked] = []
+
+
+def watch(database: Path, dropped: Callable[[], int]) -> None:
+    """Tell of this database and this log from now on, and of no other."""
+    while _asked:
+        REGISTRY.unregister(_asked.pop())
+    _asked.append(_Asked(database, dropped))
+    REGISTRY.register(_asked[0])
+
+
+def take_stock(addresses: int, blocks: Mapping[str, int], incidents: Mapping[str, int]) -> None:
+    """Set what there is: known addresses, blocks by every cause there is, open incidents by every kind there is."""
+    ADDRESSES.set(addresses)
+    for cause, number in blocks.items():
+        SUPPRESSIONS.labels(cause).set(number)
+    for kind, number in incidents.items():
+        INCIDENTS.labels(kind).set(number)
+
+
+def rendered() -> bytes:
+    """Return all metrics in the text format of Prometheus."""
+    return generate_latest(REGISTRY)
