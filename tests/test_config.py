@@ -74,6 +74,8 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         http = "h.sock"
         socket_mode = "0666"
         socket_group = "mail"
+        [metrics]
+        listen = ["127.0.0.1:9825"]
         [store]
         database = "d.db"
         [policy]
