@@ -5,12 +5,12 @@ For: everything that a door asks of the store on somebody's behalf. Never: a wir
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import assert_never
 
 import structlog
+from msgspec.structs import replace
 
 from bounced.address import AddressError, AddressKey, Mailbox, address_key
 from bounced.incident import Incident, Ruling

@@ -8,10 +8,12 @@ come later. Nobody tells us of most successes; a signed mail of which nothing ca
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
-from functools import reduce
+from functools import cache, reduce
 from typing import assert_never
+
+from msgspec.structs import replace
 
 from bounced.address import AddressKey
 from bounced.guard import LEAST
@@ -96,12 +98,12 @@ class Policy:
     def treatment(self, outcome: Outcome) -> Treatment:
         """Return what is done about an outcome. What the report itself calls temporary is never made a death."""
         if outcome.disposition is Disposition.NONE:
-            return Treatment(action=Effect.IGNORE)
+            return _IGNORED
         own = self.categories.get(outcome.category)
         if own is None:
-            return Treatment(action=_EFFECTS[outcome.disposition], threshold=self.soft_limit)
+            return _by_itself(outcome.disposition, self.soft_limit)
         if own.action is Effect.BLOCK and outcome.disposition is Disposition.SOFT and outcome.category in PERMANENT:
-            return replace(own, action=Effect.STRIKE, threshold=self.soft_limit)
+            return Treatment(action=Effect.STRIKE, threshold=self.soft_limit, expiry=own.expiry, growth=own.growth)
         return own
 
     def complaint(self, scope: Scope) -> Treatment:
@@ -116,8 +118,14 @@ PERMANENT = frozenset({Category.NO_SUCH_USER, Category.NO_SUCH_DOMAIN, Category.
 
 _EFFECTS = {Disposition.HARD: Effect.BLOCK, Disposition.SOFT: Effect.STRIKE, Disposition.BLOCKED: Effect.TELL}
 _MANUAL = Treatment(action=Effect.BLOCK)
+_IGNORED = Treatment(action=Effect.IGNORE)
 _WEIGHT = {Disposition.NONE: 0, Disposition.BLOCKED: 1, Disposition.SOFT: 2, Disposition.HARD: 3}
 _FIRMNESS = {Cause.SOFT: 0, Cause.COMPLAINT: 1, Cause.HARD: 2, Cause.MANUAL: 3}
+
+
+@cache
+def _by_itself(disposition: Disposition, soft_limit: int) -> Treatment:
+    return Treatment(action=_EFFECTS[disposition], threshold=soft_limit)
 
 
 def adds(event: AnyEvent, earlier: Iterable[AnyEvent]) -> bool:
@@ -276,7 +284,7 @@ def _answered(record: AddressRecord, signed_at: int) -> AddressRecord:
 def _ripened(record: AddressRecord, at: int, policy: Policy) -> AddressRecord:
     """Count the mails as delivered of which nothing came back for long."""
     for standing in record.standings:
-        ripe = [sent for sent in standing.sent if sent + policy.silence <= at]
+        ripe = standing.sent and [sent for sent in standing.sent if sent + policy.silence <= at]
         if ripe:
             record = _succeeded(record, max(ripe), (standing.scope,))
     return record
@@ -342,12 +350,15 @@ def _released(record: AddressRecord, standing: Standing, at: int) -> AddressReco
 
 
 def _released_since(record: AddressRecord, event: Bounced | Complained) -> bool:
-    releases = (record.standing(EVERYWHERE).released_at, record.standing(event.scope).released_at)
-    return any(released_at is not None and event.signed_at <= released_at for released_at in releases)
+    for standing in record.standings:
+        if standing.released_at is not None and event.signed_at <= standing.released_at and standing.scope in (EVERYWHERE, event.scope):
+            return True
+    return False
 
 
 def _put(record: AddressRecord, standing: Standing) -> AddressRecord:
-    others = tuple(other for other in record.standings if other.scope != standing.scope)
-    if standing == Standing(scope=standing.scope):
-        return replace(record, standings=others)
-    return replace(record, standings=tuple(sorted((*others, standing), key=lambda one: one.scope)))
+    standings = [other for other in record.standings if other.scope != standing.scope]
+    if standing != Standing(scope=standing.scope):
+        standings.append(standing)
+        standings.sort(key=lambda one: one.scope)
+    return replace(record, standings=tuple(standings))

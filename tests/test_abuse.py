@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from bounced.address import AddressKey
 from bounced.incident import Kind
@@ -210,7 +211,7 @@ async def test_after_a_release_late_copies_never_block(house: House, full_counts
 
 async def test_mail_sent_after_the_release_may_block(house: House) -> None:
     """Control: what was signed later is judged like any other."""
-    await house.store.record(replace(released(), at=NOW - 3600))
+    await house.store.record(structs.replace(released(), at=NOW - 3600))
     await bring(house, house.signed(at=NOW - 60), report(JOE, NO_SUCH_USER))
     assert house.cause() is Cause.HARD
 

@@ -1,12 +1,14 @@
 """The policy: every transition, and that five in a row means five in a row, whatever happens in between."""
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from bounced.address import AddressKey
 from bounced.outcome import Category, Disposition, Outcome
@@ -174,7 +176,7 @@ TRANSITIONS: dict[str, tuple[Sequence[AnyEvent], tuple[Standing, ...]]] = {
         (replace(SOFT_BLOCK, cause=Cause.HARD, category="no-such-user"),),
     ),
     "a second hard bounce changes nothing": (
-        [HARD, replace(HARD, at=200, outcome=replace(HARD.outcome, category=Category.INACTIVE))],
+        [HARD, replace(HARD, at=200, outcome=dataclasses.replace(HARD.outcome, category=Category.INACTIVE))],
         (HARD_BLOCK,),
     ),
     "soft does not replace hard": ([HARD, *FIVE_SOFT], (replace(HARD_BLOCK, struck=(50,) * 5),)),
@@ -616,7 +618,7 @@ def test_one_trial_mail_passes() -> None:
     """After the end of a block the first mail that is signed has an hour to leave, and then the block waits for what comes of it."""
     events = [soft(50, 60), soft(100, 110), sent(20_000)]
     assert not block_of(*events, now=20_000 + TRIAL - 1)
-    later = replace(SHORT, silence=9_000)
+    later = dataclasses.replace(SHORT, silence=9_000)
     assert block_of(*events, now=20_000 + TRIAL, policy=later)
     assert block_of(*events, now=28_999, policy=later)
     assert not block_of(*events, now=29_000, policy=later)
@@ -691,7 +693,7 @@ def test_permanent_categories_are_those_of_the_rules() -> None:
 def test_thresholds_by_category() -> None:
     """The category of the bounce that comes decides how many in a row are too many, whatever those before it were."""
     policy = Policy(soft_limit=3, categories={FULL: Treatment(action=Effect.STRIKE, threshold=30)})
-    other = replace(soft(99).outcome, category=Category.NETWORK)
+    other = dataclasses.replace(soft(99).outcome, category=Category.NETWORK)
     record = total(*(soft(at) for at in range(29)), policy=policy)
     assert record.block(NEWS, 300) is None
     assert record.standing(EVERYWHERE).strikes == 29

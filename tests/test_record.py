@@ -1,8 +1,7 @@
 """Records: what is known of an address, and which standing keeps mail of a stream from it."""
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from bounced.address import AddressKey
 from bounced.record import AddressRecord, Cause, Standing

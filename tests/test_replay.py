@@ -1,11 +1,11 @@
 """Replay: the kept history under another policy says exactly what the record would be, and changes nothing."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from bounced.address import AddressKey
 from bounced.outcome import Category, Disposition

@@ -3,7 +3,6 @@
 For: the one table that serves and describes them. Never: HTTP itself, or a decision.
 """
 
-import dataclasses
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -217,7 +216,7 @@ def _stands(standing: Standing) -> Stands:
 
 
 def _happened(event: AnyEvent) -> Happened:
-    words = {field.name: getattr(event, field.name) for field in dataclasses.fields(event) if field.name not in {"key", "token"}}
+    words = {name: getattr(event, name) for name in event.__struct_fields__ if name not in {"key", "token"}}
     # The whole token, replayed, would be a bounce.
     token = getattr(event, "token", None)
     return Happened(kind=type(event).__name__.lower(), mail=token[:7] if token else None, **words)

@@ -9,6 +9,8 @@ from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Protocol
 
+from msgspec import structs
+
 from bounced.address import AddressKey
 from bounced.guard import Closed, Holding, Opened, Watch, learn, observe, settle
 from bounced.incident import Act, Incident, Kind, Ruling, accepted, is_flood, joined, opened, refusal_subject, refused, settled
@@ -80,12 +82,12 @@ def guarded(shelf: Shelf, before: AddressRecord, event: AnyEvent, policy: Policy
             outage = _held_back(shelf, outage, since, event.at, policy)
             shelf.put_incident(outage)
             shelf.hold(outage.id, event.key)
-            return replace(event, held=outage.id), (outage,)
+            return structs.replace(event, held=outage.id), (outage,)
         case Holding() if isinstance(event, Bounced):
             for outage in shelf.open_incidents(Kind.OUTAGE, event.provider):
                 shelf.put_incident(joined(outage, event.at, domain=_domain(event)))
                 shelf.hold(outage.id, event.key)
-                return replace(event, held=outage.id), ()
+                return structs.replace(event, held=outage.id), ()
         case Closed():
             return event, _closed(shelf, event.provider, event.at)
         case _:
@@ -181,7 +183,7 @@ def _held_back(shelf: Shelf, outage: Incident, since: int, until: int, policy: P
     for place, event in list(shelf.bounces_since(since)):
         mine = event.provider == outage.subject and event.held is None and since <= event.at <= until
         if mine and _would_block(event, policy):
-            shelf.rewrite(place, replace(event, held=outage.id))
+            shelf.rewrite(place, structs.replace(event, held=outage.id))
             outage = joined(outage, event.at, domain=_domain(event), sample=event.outcome.diagnostic)
             keys[event.key] = None
     for key in keys:

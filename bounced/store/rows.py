@@ -4,12 +4,11 @@ For: one spelling of them on disk, whatever the database. Never: SQL, or a decis
 added to an event with a default, and a field or a word that goes needs a migration.
 """
 
-import base64
 import json
 import re
 import string
 import time
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import NamedTuple
 
 import msgspec
@@ -49,6 +48,8 @@ _KINDS: dict[str, type[AnyEvent]] = {
     "reverted": Reverted,
 }
 _WORDS = {kind: word for word, kind in _KINDS.items()}
+_READERS: dict[str, msgspec.json.Decoder[AnyEvent]] = {word: msgspec.json.Decoder(kind) for word, kind in _KINDS.items()}
+_quoted = json.encoder.encode_basestring_ascii
 CAUSES = {cause.value[0]: cause for cause in Cause}
 """Causes by the letter that stands for each."""
 
@@ -62,13 +63,15 @@ _NUMBERS: dict[str, int] = {word: number for number, word in enumerate(_CATEGORI
 
 # The 16 or 23 base32 characters of an opaque id or a seal (see returnpath).
 _BASE32 = re.compile(r"[a-z2-7]{16}(?:[a-z2-7]{7})?")
-_TO_DIGITS = str.maketrans("abcdefghijklmnopqrstuvwxyz234567", "0123456789abcdefghijklmnopqrstuv")
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+_TO_DIGITS = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
 _SEAL = 23
+_PAIRS = [one + other for one in _ALPHABET for other in _ALPHABET]
 _FOLD = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 _JSON = json.JSONEncoder(separators=(",", ":"))
 
 
-class _Rare(msgspec.Struct, frozen=True):
+class _Rare(msgspec.Struct, frozen=True, omit_defaults=True):
     """What few standings have."""
 
     until: int | None = None
@@ -80,7 +83,8 @@ class _Rare(msgspec.Struct, frozen=True):
     held: tuple[Hold, ...] = ()
 
 
-_RARE = tuple((name, getattr(_Rare(), name)) for name in _Rare.__struct_fields__)
+_RARE = msgspec.json.Decoder(_Rare)
+_NOTHING_RARE = _Rare()
 _WATCH = tuple(field.name for field in fields(Watch))
 _Numbers = tuple[int, int, Slots, Slots, int, int, int, int, int | None, int]
 
@@ -149,12 +153,16 @@ def event_row(event: AnyEvent) -> EventRow:
 def event_of(row: EventRow) -> AnyEvent:
     """Return the event whose columns these are. Raises RowError."""
     try:
-        words = json.loads(row.detail)
-        words.update(at=row.at, key=row.address, scope=row.scope)
-        if row.token is not None:
-            words["token"] = unpack(row.token)
-        return msgspec.convert(words, _KINDS[row.kind])
-    except (ValueError, KeyError, AttributeError, TypeError):
+        # The columns go back into the JSON, and all is read at once: a third of the time of a dictionary between.
+        token = "" if row.token is None else f',"token":{_quoted(unpack(row.token))}'
+        rest = "}" if row.detail == "{}" else f",{row.detail[1:]}"
+        text = f'{{"at":{row.at},"key":{_quoted(row.address)},"scope":{_quoted(row.scope)}{token}{rest}'
+        try:
+            return _READERS[row.kind].decode(text)
+        except msgspec.DecodeError:
+            # It does not read lone surrogates; json does.
+            return msgspec.convert(json.loads(text), _KINDS[row.kind])
+    except (ValueError, KeyError, TypeError):
         raise RowError("the store holds an event that this version cannot read") from None
 
 
@@ -162,27 +170,39 @@ def standing_row(standing: Standing) -> StandingRow:
     """Return the columns of `standing`."""
     cause = None if standing.cause is None else standing.cause.value[0]
     category = None if standing.category is None else _NUMBERS.get(standing.category, standing.category)
-    detail = {name: getattr(standing, name) for name, untouched in _RARE if getattr(standing, name) != untouched}
-    rare = _JSON.encode(msgspec.to_builtins(detail)) if detail else None
+    detail = _Rare(
+        until=standing.until,
+        times=standing.times,
+        rests_until=standing.rests_until,
+        incident=standing.incident,
+        struck=standing.struck,
+        sent=standing.sent,
+        held=standing.held,
+    )
+    rare = None if detail == _NOTHING_RARE else msgspec.json.encode(detail).decode("utf-8")
     return StandingRow(standing.scope, cause, category, standing.since, standing.released_at, rare)
 
 
 def standing_of(row: StandingRow) -> Standing:
     """Return the standing whose columns these are. Raises RowError."""
     try:
-        standing = Standing(
+        rare = _NOTHING_RARE if row.detail is None else _RARE.decode(row.detail)
+        return Standing(
             scope=Scope(row.scope),
             cause=None if row.cause is None else CAUSES[row.cause],
             category=_CATEGORIES[row.category] if isinstance(row.category, int) else row.category,
             since=row.since,
+            until=rare.until,
+            times=rare.times,
+            rests_until=rare.rests_until,
+            incident=rare.incident,
+            struck=rare.struck,
+            sent=rare.sent,
+            held=rare.held,
             released_at=row.released_at,
         )
-        if row.detail is None:
-            return standing
-        rare = msgspec.json.decode(row.detail, type=_Rare)
     except (LookupError, ValueError):
         raise RowError("the store holds a standing that this version cannot read") from None
-    return replace(standing, **{name: getattr(rare, name) for name, _ in _RARE})
 
 
 def incident_detail(incident: Incident) -> str:
@@ -264,8 +284,9 @@ def unpack(packed: bytes | str) -> str:
     """Return the text that `pack` packed."""
     if isinstance(packed, str):
         return packed
-    # 15 octets are 24 characters, of which a seal has 23.
-    return base64.b32encode(packed).decode("ascii").lower()[:_SEAL]
+    # 15 octets are 24 characters, of which a seal has 23. Two at once: base64.b32encode takes three times as long, for every event read.
+    bits = int.from_bytes(packed, "big")
+    return "".join([_PAIRS[bits >> place & 1023] for place in range(8 * len(packed) - 10, -1, -10)])[:_SEAL]
 
 
 def _said(words: dict[str, object]) -> dict[str, object]:

@@ -1,8 +1,9 @@
 """What lies beyond one address, asked of every store: outages are held, ruled on as a whole and exactly; incidents open once and close."""
 
-from dataclasses import replace
+import dataclasses
 
 import pytest
+from msgspec.structs import replace
 
 from bounced.address import AddressKey
 from bounced.incident import QUIET, Kind, Ruling
@@ -26,7 +27,9 @@ def user(number: int) -> AddressKey:
 def dead(mail: int, key: AddressKey, at: int = NOON, provider: str = "google") -> Bounced:
     """Return a hard bounce."""
     return replace(
-        bounced(mail, Disposition.HARD, key, at), provider=provider, outcome=replace(bounced(mail, Disposition.HARD).outcome, blocker=None)
+        bounced(mail, Disposition.HARD, key, at),
+        provider=provider,
+        outcome=dataclasses.replace(bounced(mail, Disposition.HARD).outcome, blocker=None),
     )
 
 
@@ -214,11 +217,11 @@ async def test_sightings_are_one_incident(store: Store) -> None:
     """What no event of an address tells is counted to one incident too, told once."""
     sighting = Sighting(Kind.COMPROMISED, "mail.example.net", NOON, sample="Received: \udc80\0", domain="example.net")
     assert [one.kind for one in await store.witness(sighting)] == [Kind.COMPROMISED]
-    assert await store.witness(replace(sighting, at=NOON + 5)) == ()
+    assert await store.witness(dataclasses.replace(sighting, at=NOON + 5)) == ()
     (incident,) = store.incidents()
     assert (incident.count, incident.last_at, incident.sample) == (2, NOON + 5, sighting.sample)
-    assert len(await store.witness(replace(sighting, subject="other \udc80"))) == 1
-    assert await store.witness(replace(sighting, subject="other \udc80")) == ()
+    assert len(await store.witness(dataclasses.replace(sighting, subject="other \udc80"))) == 1
+    assert await store.witness(dataclasses.replace(sighting, subject="other \udc80")) == ()
 
 
 async def test_a_closed_store_says_so_here_too(store: Store) -> None:

@@ -1,10 +1,9 @@
 """Rows: what is written reads back the same."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from bounced.guard import Watch
 from bounced.incident import Kind, joined, opened
