@@ -45,6 +45,10 @@ _FLUSH_SECONDS = 10.0
 _STOCK_SECONDS = 60.0
 """What there is, is counted for the metrics this often, or less often where counting takes long."""
 
+_SCRUB_PAUSE, _SCRUB_AGAIN = 0.05, 60.0
+"""Seconds between two pieces of the background check, and until it begins anew where it could not read. 10 million addresses take half an
+hour."""
+
 _DRAIN_SECONDS = 30.0
 """Open DATA and commits have so long to finish after TERM; the unit's own limit (TimeoutStopSec) is longer."""
 
@@ -57,24 +61,34 @@ async def serve(file: Path, ready: Callable[[list[str]], None]) -> None:
     ring = _key_ring(config)
     sink = setup(config.log, sys.stderr, ring)
     log = structlog.get_logger("daemon")
-    stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    end: asyncio.Future[None] = loop.create_future()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, _finish, end)
     # What is read now is as new as a reload could make it, and unhandled the signal would end us.
     loop.add_signal_handler(signal.SIGHUP, lambda: None)
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(sink.close)
         metrics.watch(config.store.database, lambda: sink.dropped)
-        intake, consult = await _build(config, ring, stack)
+        intake, consult = await _build(config, ring, stack, end)
         places = await _open_doors(config, intake, consult, stack)
         loop.add_signal_handler(signal.SIGHUP, _reload, file, config, intake, consult)
         log.info("daemon.ready", took=round(time.monotonic() - started, 3))
         ready(places)
         systemd.notify("READY=1")
-        await stop.wait()
+        await end
         systemd.notify("STOPPING=1")
         log.info("daemon.stopping")
+
+
+def _finish(end: asyncio.Future[None], fault: OperatorFault | None = None) -> None:
+    """Let the daemon end, in order or by a fault, unless it is about to."""
+    if end.done():
+        return
+    if fault is None:
+        end.set_result(None)
+    else:
+        end.set_exception(fault)
 
 
 def _use_all_descriptors() -> None:
@@ -94,7 +108,7 @@ def _key_ring(config: Config) -> KeyRing:
     return load_or_make(config.return_path.key_file)
 
 
-async def _build(config: Config, ring: KeyRing, stack: contextlib.AsyncExitStack) -> tuple[Intake, Consult]:
+async def _build(config: Config, ring: KeyRing, stack: contextlib.AsyncExitStack, end: asyncio.Future[None]) -> tuple[Intake, Consult]:
     """Build from the inside out, so that the stack takes down from the outside in: doors, chores, last counts, store."""
     store = await SqliteStore.open(config.store.database, policy_of(config))
     stack.push_async_callback(store.close)
@@ -112,7 +126,7 @@ async def _build(config: Config, ring: KeyRing, stack: contextlib.AsyncExitStack
     stack.push_async_callback(_flush, intake)
     consult = Consult(domain=config.return_path.domains[0], return_path=return_path, store=store, unread=unread, clock=time.time)
     stack.push_async_callback(consult.drain)
-    for chore in (_flush_now_and_then(intake, store), _feed_watchdog(consult), _take_stock(store)):
+    for chore in (_flush_now_and_then(intake, store), _feed_watchdog(consult), _take_stock(store), _scrub(store, end)):
         stack.push_async_callback(_cancel, asyncio.create_task(chore))
     return intake, consult
 
@@ -242,6 +256,20 @@ async def _flush_now_and_then(intake: Intake, store: Store) -> None:
         await asyncio.sleep(_FLUSH_SECONDS)
         await _flush(intake)
         await _settle(store)
+
+
+async def _scrub(store: SqliteStore, end: asyncio.Future[None]) -> None:
+    """Read the database for damage in the background; if there is any, end the daemon by it."""
+    while True:
+        try:
+            await store.scrub(_SCRUB_PAUSE)
+        except OwnFault as fault:
+            structlog.get_logger("daemon").warning("daemon.scrub_waiting", why=str(fault))
+            await asyncio.sleep(_SCRUB_AGAIN)
+        except OperatorFault as fault:
+            return _finish(end, fault)
+        else:
+            return None
 
 
 async def _settle(store: Store) -> None:

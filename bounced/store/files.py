@@ -5,9 +5,12 @@ had been; a suppression list that comes back empty mails the dead.
 
 Beside `bounced.db` lies `bounced.db.state`: whoever holds its lock (flock) may write the database; that it says something means that the
 database exists, and what it says is whether it was closed in order. Where it was not, the write-ahead log holds commits and must be there.
+Where it was, it also says what the closed file looked like: a file that still looks so is served at once, and read for damage meanwhile
+(bounced/store/scrub.py); any other is read as a whole first.
 """
 
 import fcntl
+import hashlib
 import os
 import sqlite3
 import struct
@@ -26,8 +29,12 @@ WRITE_PATIENCE = 2.0
 READ_PATIENCE = 0.05
 """Seconds that a lookup waits for a lock; it blocks the event loop, and readers wait in rare moments only (WAL)."""
 
+_STATE_OCTETS = 160
+"""The length of the state file: whatever is written covers what was there."""
+
 _APPLICATION_ID = 0x626E6364  # "bncd"
-_RESTORE = "restore the newest backup, or move the database and its .state file away to begin with an empty store"
+RESTORE = "restore the newest backup (bounced restore), or move the database and its .state file away to begin with an empty store"
+"""What helps a database that cannot be used."""
 
 
 class State(StrEnum):
@@ -36,6 +43,8 @@ class State(StrEnum):
     FRESH = ""
     OPEN = "open"
     CLOSED = "closed"
+    DAMAGED = "damaged"
+    """Damage was found while it was served."""
 
 
 class Claim:
@@ -43,6 +52,7 @@ class Claim:
 
     def __init__(self, path: Path) -> None:
         """Claim the database at `path` for this process. Raises OperatorFault if another one holds it."""
+        self._path = path
         self._file = beside(path, ".state")
         try:
             self._descriptor = os.open(self._file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
@@ -57,22 +67,40 @@ class Claim:
     @property
     def state(self) -> State:
         """What was last written down. Raises OperatorFault for a text that is not ours."""
-        text = os.pread(self._descriptor, 64, 0).decode("ascii", "replace").strip()
         try:
-            return State(text)
+            return State(self._said()[0])
         except ValueError:
             raise OperatorFault(f"{self._file} is damaged", "write 'open' into it if the database beside it is sound") from None
 
+    @property
+    def unchanged(self) -> bool:
+        """Whether the database is, to all appearances, the file that was closed in order, and nothing is in its log. Raises OSError."""
+        log = beside(self._path, "-wal")
+        return self._said() == (State.CLOSED, _looks(self._path)) and (not log.exists() or log.stat().st_size == 0)
+
     def write(self, state: State) -> None:
-        """Write down `state`, on disk when this returns. Raises OSError."""
+        """Write down `state`, and how the database looks if it is closed; on disk when this returns. Raises OSError."""
         # One short write in place: a rename would leave the lock on a file that nobody finds any more.
-        os.pwrite(self._descriptor, f"{state.value:<8}\n".encode("ascii"), 0)
+        text = f"{state.value} {_looks(self._path) if state is State.CLOSED else ''}"
+        os.pwrite(self._descriptor, f"{text:<{_STATE_OCTETS - 1}}\n".encode("ascii"), 0)
         os.fsync(self._descriptor)
         sync_directory(self._file)
+
+    def _said(self) -> tuple[str, str]:
+        state, _, looks = os.pread(self._descriptor, _STATE_OCTETS, 0).decode("ascii", "replace").strip().partition(" ")
+        return state, looks.strip()
 
     def release(self) -> None:
         """Let others claim it."""
         os.close(self._descriptor)
+
+
+def _looks(path: Path) -> str:
+    """Return what tells a database from every other file, and from itself after a change: size, time of change, inode, its first page."""
+    with path.open("rb") as stream:
+        first_page = stream.read(4096)
+        status = os.fstat(stream.fileno())
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_ino} {hashlib.sha256(first_page).hexdigest()}"
 
 
 def beside(path: Path, suffix: str) -> Path:
@@ -92,15 +120,19 @@ def sync_directory(path: Path) -> None:
 def open_claimed(path: Path, claim: Claim) -> sqlite3.Connection:
     """Open the claimed database for writing: create it if it never was, check and migrate it if it was. Raises OperatorFault."""
     state = claim.state
+    if state is State.DAMAGED:
+        raise OperatorFault(f"{path} was found damaged while it was served", f"{RESTORE}; 'open' in the .state file has it checked again")
     try:
         if not path.exists():
             if state is not State.FRESH:
-                raise OperatorFault(f"{path} is missing, and it had been there", _RESTORE)
+                raise OperatorFault(f"{path} is missing, and it had been there", RESTORE)
             _create(path)
         _refuse_outer_damage(path, state)
         # Held while the writing connection may fail: closed as the last one it would copy the log into the file and delete it.
         with closing(connect_reader(path)) as reader:
-            _refuse_inner_damage(reader, path)
+            _refuse_strangers(reader, path)
+            if not claim.unchanged:
+                check(reader, path)
             connection = connect_writer(path)
             try:
                 _enter(connection, path)
@@ -109,7 +141,7 @@ def open_claimed(path: Path, claim: Claim) -> sqlite3.Connection:
                 connection.close()
                 raise
     except sqlite3.DatabaseError as error:
-        raise OperatorFault(f"{path} cannot be used: {sqlite_words(error)}", _RESTORE) from None
+        raise OperatorFault(f"{path} cannot be used: {sqlite_words(error)}", RESTORE) from None
     except OSError as error:
         raise OperatorFault(f"cannot open {path}: {error.strerror}", "check the directory, its owner and its mode") from None
     return connection
@@ -161,7 +193,7 @@ def check(connection: sqlite3.Connection, path: Path) -> None:
     """Read the whole database for damage. Raises OperatorFault, sqlite3.Error."""
     ((verdict,),) = connection.execute("PRAGMA quick_check(1)").fetchall()
     if verdict != "ok":
-        raise OperatorFault(f"{path} is damaged", _RESTORE)
+        raise OperatorFault(f"{path} is damaged", RESTORE)
 
 
 def migrate(connection: sqlite3.Connection, directory: Path = SCHEMA) -> None:
@@ -205,7 +237,7 @@ def _refuse_outer_damage(path: Path, state: State) -> None:
     """Refuse what SQLite would not notice: it takes an empty file for an empty database, and drops a log that it cannot read."""
     mode, size = path.stat().st_mode, path.stat().st_size
     if size == 0:
-        raise OperatorFault(f"{path} has no content", _RESTORE)
+        raise OperatorFault(f"{path} has no content", RESTORE)
     if mode & 0o007:
         path.chmod(mode & 0o770)
     log = beside(path, "-wal")
@@ -219,7 +251,7 @@ def _refuse_outer_damage(path: Path, state: State) -> None:
         return
     # A crash in the first moments after an orderly start can leave a header half written; nothing had been acknowledged then.
     if state is State.OPEN or (len(octets) == _LOG_HEAD.size and any(octets)):
-        raise OperatorFault(f"{log} is damaged, and the last commits were in it", _RESTORE)
+        raise OperatorFault(f"{log} is damaged, and the last commits were in it", RESTORE)
 
 
 # https://www.sqlite.org/fileformat2.html#the_write_ahead_log: magic, version, page size, checkpoint, two salts, two checksums.
@@ -245,7 +277,7 @@ def _is_log(octets: bytes) -> bool:
     return (first, second) == struct.unpack(">2L", octets[24:])
 
 
-def _refuse_inner_damage(connection: sqlite3.Connection, path: Path) -> None:
+def _refuse_strangers(connection: sqlite3.Connection, path: Path) -> None:
     if connection.execute("PRAGMA application_id").fetchall() != [(_APPLICATION_ID,)]:
         raise OperatorFault(f"{path} is no database of bounced", "check the path in the configuration")
     ((version,),) = connection.execute("PRAGMA user_version").fetchall()
@@ -255,7 +287,6 @@ def _refuse_inner_damage(connection: sqlite3.Connection, path: Path) -> None:
             f"{path} has schema {version}, and this version knows {newest}",
             "run the newer version that wrote it, or restore the backup made before the upgrade",
         )
-    check(connection, path)
 
 
 def _enter(connection: sqlite3.Connection, path: Path) -> None:

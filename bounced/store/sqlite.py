@@ -23,7 +23,7 @@ from bounced.fault import OperatorFault
 from bounced.incident import Act, Incident, Ruling
 from bounced.policy import Policy
 from bounced.record import AddressRecord, AnyEvent, Standing
-from bounced.store import NoSuchIncident, Overview, Place, Recorded, Sighting, StoreFault, Tally, Unmatched, files, incidents, tables
+from bounced.store import NoSuchIncident, Overview, Place, Recorded, Sighting, StoreFault, Tally, Unmatched, files, incidents, scrub, tables
 from bounced.store.rows import RowError, event_row
 
 MAX_WAITING = 10_000
@@ -55,6 +55,11 @@ class SqliteReader:
             self._connection: sqlite3.Connection | None = files.connect_reader(path)
         except sqlite3.Error as error:
             raise _fault(error) from None
+        self._damaged = False
+
+    def distrust(self) -> None:
+        """Give no more answers: the file is damaged. It stays open, as `SqliteStore.close` needs it."""
+        self._damaged = True
 
     def look_up(self, key: AddressKey) -> AddressRecord:
         """Return the record of an address; an empty one for an address of which nothing is known. Raises StoreFault."""
@@ -101,6 +106,8 @@ class SqliteReader:
     def _read(self, read: Callable[..., _T], *asked: object) -> _T:
         if self._connection is None:
             raise StoreFault("the store is closed")
+        if self._damaged:
+            raise StoreFault("the database is damaged")
         try:
             return read(self._connection, *asked)
         except (sqlite3.Error, ValueError, OverflowError) as error:
@@ -117,11 +124,18 @@ class _Writer:
         self._wake = asyncio.Event()
         self._closing = False
         self._sound = True
+        self._damaged = False
+        self.taken_on_trust = False
         self._since_checkpoint = 0
         self._log_held = False
 
     async def start(self) -> None:
-        """Open the database and begin to serve. Raises OperatorFault."""
+        """Open the database and begin to serve. Raises OperatorFault.
+
+        `taken_on_trust` tells whether it was not read for damage, since it looks as it did when it was closed.
+        """
+        with contextlib.suppress(OSError):
+            self.taken_on_trust = self._claim.unchanged
         await self._connect(partial(files.open_claimed, self._path, self._claim))
         self._task = asyncio.create_task(self._serve(), name="store writer")
 
@@ -132,12 +146,19 @@ class _Writer:
         """
         if self._closing:
             raise StoreFault("the store is closed")
+        if self._damaged:
+            raise StoreFault("the database is damaged")
         if len(self._waiting) >= MAX_WAITING:
             raise StoreFault("too many calls wait for the store")
         future: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         self._waiting.append((job, future))
         self._wake.set()
         return future
+
+    def distrust(self) -> None:
+        """Write no more: the file is damaged, and the next start shall know. Raises OSError."""
+        self._damaged = True
+        self._claim.write(files.State.DAMAGED)
 
     async def empty_log(self) -> None:
         """Copy the log into the database and cut it to nothing. Raises StoreFault if some other program reads and does not end."""
@@ -277,7 +298,7 @@ class _Writer:
 
     async def _let_go(self) -> None:
         try:
-            if self._sound:
+            if self._sound and not self._damaged:
                 await self._run(self._finish)
         except (sqlite3.Error, OSError):
             pass  # the log stays, and the next start reads it
@@ -404,6 +425,25 @@ class SqliteStore:
             total += changed
             if last is None:
                 return total
+
+    async def scrub(self, pause: float) -> None:
+        """Read the database for damage, if the start took it on trust, with `pause` seconds between pieces. Returns when all was read.
+
+        Raises OperatorFault for damage: then no call is served any more, and the next start refuses. Raises StoreFault for the rest.
+        """
+        if not self._writer.taken_on_trust:
+            return
+        pieces, more = scrub.pieces(self._path), True
+        try:
+            while more:
+                more = await asyncio.to_thread(next, pieces, False) is None
+                await asyncio.sleep(pause)
+        except sqlite3.Error as error:
+            raise _fault(error) from None
+        except OperatorFault:
+            self._reader.distrust()
+            self._writer.distrust()
+            raise
 
     def look_up(self, key: AddressKey) -> AddressRecord:
         """Return the record of an address; an empty one for an address of which nothing is known. Raises StoreFault."""

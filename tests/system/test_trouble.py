@@ -4,8 +4,10 @@ A 5xx would destroy the only copy of a bounce; a false 250 would too.
 """
 
 import contextlib
+import os
 import signal
 import socket
+import sqlite3
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 
 from tests.system.ask import Mailer, TemporaryTroubleError
 from tests.system.bounces import Mint
-from tests.system.daemon import Daemon, alive
+from tests.system.daemon import Daemon, DaemonRefusedError, alive
 from tests.system.load import Load
 from tests.system.mail import Session
 from tests.system.tracing import calls, traced
@@ -176,3 +178,23 @@ def test_one_deaf_client_keeps_no_other_door_open(daemon: Daemon) -> None:
         until(lambda: refuses(daemon.smtp), "the SMTP door to close", shown=daemon.log)
         assert "query.cut" not in daemon.log()
     assert daemon.wait() == 0
+
+
+def test_what_rotted_unseen_ends_the_daemon(daemon: Daemon) -> None:
+    """A file that rotted while it was closed, without a trace, is served until the check in the background finds it: one line, exit 78."""
+    daemon.tell("block", "joe@remote.example", "--reason", "so that there is something to lose")
+    assert daemon.stop() == 0
+    with contextlib.closing(sqlite3.connect(daemon.database)) as connection:
+        ((page,),) = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'event'").fetchall()
+    status = daemon.database.stat()
+    with daemon.database.open("r+b") as stream:
+        stream.seek((page - 1) * 4096)
+        stream.write(b"\xa5" * 4096)
+    os.utime(daemon.database, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+    daemon.start()
+
+    assert daemon.wait() == 78
+    assert "is damaged, in event: found while it was served" in daemon.log().splitlines()[-2]
+    with pytest.raises(DaemonRefusedError, match="was found damaged"):
+        daemon.start()
