@@ -4,15 +4,15 @@ For: the two kinds of code by which mail systems say what happened. Never: what 
 """
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
+
+import msgspec
 
 # ASCII digits only, and no part of something longer: 192.5.1.1, 5.1.1.9, v4.6.1.
 _STATUS = re.compile(r"(?<![\d.])(?<!\b[vV])([245])\.(\d{1,3})\.(\d{1,3})(?!\.?\d)", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class StatusCode:
+class StatusCode(msgspec.Struct, frozen=True, order=True):
     """An enhanced mail system status code, `class.subject.detail` (RFC 3463 section 2)."""
 
     klass: int
@@ -48,8 +48,7 @@ def _parsed(text: str) -> StatusCode | None:
     return StatusCode(*map(int, found.groups())) if found else None
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """An SMTP reply as some server gave it: three-digit code, enhanced status if it had one, the text without both."""
 
     code: int

@@ -1,7 +1,8 @@
 """A mail explained to a program and to a person."""
 
 import json
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from bounced.explain import as_json, as_text, explain, explain_report
 from bounced.outcome.ruleset import RuleSet

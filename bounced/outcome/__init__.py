@@ -3,8 +3,9 @@
 For: the nouns between reading and policy. Never: thresholds, blocking, or the state of an address; that is policy's.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 
 class Disposition(StrEnum):
@@ -46,8 +47,7 @@ class Category(StrEnum):
     UNDETERMINED = "undetermined"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Blocker:
+class Blocker(msgspec.Struct, frozen=True, kw_only=True):
     """Who refuses us, and what of ours: `name` of the list or provider, `ours` the IP address or domain, `delisting` its URL."""
 
     name: str
@@ -55,8 +55,7 @@ class Blocker:
     delisting: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """One recipient's fate, judged. `rule` is the id of the rule that decided; `evidence` the words or code that it matched.
 
     `diagnostic` is the text the judgement was made on, bounded; `status` the enhanced status code that speaks, as text.

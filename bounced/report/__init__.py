@@ -3,9 +3,10 @@
 For: the nouns that readers produce and outcome judges. Never: a judgement (hard, soft), or the question whose mail it was.
 """
 
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol, Self
+
+import msgspec
 
 from bounced.status import Reply, StatusCode
 
@@ -20,8 +21,7 @@ class Action(StrEnum):
     EXPANDED = "expanded"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecipientStatus:
+class RecipientStatus(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one recipient (RFC 3464 section 2.3).
 
     Addresses are as written in the report, without address type and brackets. `reply` is the SMTP reply that decided, wherever it stood
@@ -48,8 +48,7 @@ class RecipientStatus:
         return final if original is None or "." in domain or domain.startswith("[") else original
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Returned:
+class Returned(msgspec.Struct, frozen=True, kw_only=True):
     """What came back of the original message (RFC 6522: third part): only the headers that prove or name something.
 
     `return_path` is the envelope sender as the original's headers or the report's fields tell it; `recipients` are the mailboxes of its
@@ -75,8 +74,7 @@ class Copy(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeliveryReport:
+class DeliveryReport(msgspec.Struct, frozen=True, kw_only=True):
     """A delivery status notification, or a bounce of some older or stranger kind (`standard` False) brought into its words."""
 
     reader: str
@@ -84,7 +82,7 @@ class DeliveryReport:
     recipients: tuple[RecipientStatus, ...]
     reporting_mta: str | None = None
     original_envelope_id: str | None = None
-    copy: Copy | None = field(default=None, repr=False)
+    copy: Copy | None = None
 
     @property
     def returned(self) -> Returned | None:
@@ -92,8 +90,7 @@ class DeliveryReport:
         return self.copy.read() if self.copy else None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FeedbackReport:
+class FeedbackReport(msgspec.Struct, frozen=True, kw_only=True):
     """An abuse reporting format message (RFC 5965). `feedback_type` is lower case: abuse, fraud, auth-failure, not-spam, ..."""
 
     reader: str
@@ -114,16 +111,14 @@ class Automation(StrEnum):
     UNSUBSCRIBE = "unsubscribe"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AutomaticReply:
+class AutomaticReply(msgspec.Struct, frozen=True, kw_only=True):
     """An answer that no person wrote (RFC 3834, 8098): vacation, challenge, read receipt, a mailed unsubscribe."""
 
     reader: str
     automation: Automation
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Unrecognized:
+class Unrecognized(msgspec.Struct, frozen=True, kw_only=True):
     """No reader found a report in it. `reason` is one of ours, never the stranger's text. `over_limit`: a bound stopped the reading."""
 
     reason: str

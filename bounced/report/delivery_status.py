@@ -5,8 +5,9 @@ For: the machine-readable part, and the words of the readable one where the form
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import lru_cache
+
+from msgspec.structs import replace
 
 from bounced.report import Action, Copy, DeliveryReport, RecipientStatus, fields, prose
 from bounced.report.mime import Message, Part, to_text

@@ -6,8 +6,9 @@ is a bounce at all (reader, dialects and last_resort do), or reading the returne
 
 import re
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import NamedTuple
+
+from msgspec.structs import replace
 
 from bounced.report import Copy, RecipientStatus, Returned, fields
 from bounced.report.mime import Headers, Message, Part

@@ -29,6 +29,10 @@ class ReturnedPart(NamedTuple):
         """Read its headers."""
         return of_part(self.part)
 
+    def __repr__(self) -> str:
+        """Show no mail to who looks at the report."""
+        return "ReturnedPart()"
+
 
 def copy_of(message: Message) -> ReturnedPart | None:
     """Return a report's last part of such a type, unread."""
