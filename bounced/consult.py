@@ -140,25 +140,29 @@ class Consult:
         key = address_key(address)
         for pseudonym in self._pseudonyms(key):
             if self._store.look_up(pseudonym).standings:
-                await self._tell(Released(at=self.now(), key=pseudonym, scope=scope, by=by, reason=reason))
+                await self._tell(Released(at=self.now(), key=pseudonym, scope=scope, by=by, reason=without(reason, key)))
         return await self._tell(Released(at=self.now(), key=key, scope=scope, by=by, reason=reason))
 
     async def forget(self, address: str, *, by: str, reason: str) -> bool:
-        """Erase all that is known of an address; its blocks survive under a pseudonym. Tell whether it has any.
+        """Erase all that is known of an address; its blocks and releases survive under a pseudonym. Tell whether it has a block.
 
         Raises AddressError, StoreFault; what was cut short is finished by asking again.
         """
         key = address_key(address)
         pseudonym = self._return_path.ring.pseudonyms(key)[0]
         now = self.now()
+        because = f"forgotten: {without(reason, key)}"
         for standing in self._store.look_up(key).standings:
+            if standing.released_at is not None:
+                # The memory of the tokens goes, and with it what else keeps old ones from blocking again.
+                await self._store.record(Released(at=standing.released_at, key=pseudonym, scope=standing.scope, by=by, reason=because))
             if standing.blocks(now):
-                because = f"forgotten: {without(reason, key)}; it was {standing.cause}, {standing.category}"
-                await self._store.record(Blocked(at=now, key=pseudonym, scope=standing.scope, by=by, reason=because))
+                was = f"{because}; it was {standing.cause}, {standing.category}"
+                await self._store.record(Blocked(at=now, key=pseudonym, scope=standing.scope, by=by, reason=was))
         self._any_forgotten = None
         await self._store.forget(key)
         self._log.info("address.forgotten", rcpt=pseudonym, by=by)
-        return any(self._store.look_up(one).standings for one in self._pseudonyms(key))
+        return any(standing.blocks(now) for one in self._pseudonyms(key) for standing in self._store.look_up(one).standings)
 
     async def delivered(self, address: str, scope: Scope, *, by: str) -> Recorded:
         """Hear from a mailer that a mail arrived: a run of soft bounces ends. Raises AddressError, StoreFault."""

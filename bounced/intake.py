@@ -22,11 +22,13 @@ from bounced.outcome import Category, Disposition, Outcome
 from bounced.outcome.judge import judge, judge_feedback
 from bounced.outcome.provider import provider_of
 from bounced.outcome.ruleset import RuleSet
+from bounced.policy import released_since
 from bounced.record import OPT_OUT, AnyEvent, Bounced, Complained, Delivered, Noticed
 from bounced.report import Action, AutomaticReply, Automation, DeliveryReport, FeedbackReport, RecipientStatus, Report, Unrecognized
 from bounced.report.reader import read
 from bounced.returnpath import Claims, Refusal, ReturnPath
 from bounced.store import Recorded, Store, Tally
+from bounced.store.rows import replayed
 
 _LOCAL_MAILBOXES = {"postmaster", "abuse"}
 _MOST_TALLIES = 1000
@@ -94,7 +96,7 @@ class Intake:
             event = self._event(report, admission, envelope)
         unread = await self._unread.keep(_with_trace(envelope, content)) if isinstance(report, Unrecognized) else None
         with metrics.COMMIT_SECONDS.time(), metrics.RECEIVED.labels("failed").count_exceptions(OwnFault):
-            recorded = await self._store.record(event)
+            recorded = self._of_the_forgotten(event, admission) or await self._store.record(event)
         if unread is not None and not recorded.fresh:
             # Else whoever holds one token could push out all that others have sent.
             unread.unlink(missing_ok=True)
@@ -116,6 +118,18 @@ class Intake:
         except BaseException:
             self._refused.update(waiting)
             raise
+
+    def _of_the_forgotten(self, event: AnyEvent, claims: Claims) -> Recorded | None:
+        """Count nothing but the copy where the recipient was released and forgotten after the mail was sent. Raises StoreFault.
+
+        With him went the memory of his tokens, so that one which was taken back would block again; and his name stays forgotten.
+        """
+        for pseudonym in self._return_path.ring.pseudonyms(claims.recipient):
+            record = self._store.look_up(pseudonym)
+            if released_since(record, claims.scope, claims.signed_at):
+                self._refused[replayed(event)] += 1
+                return Recorded(record, record, fresh=False)
+        return None
 
     def _event(self, report: Report, claims: Claims, envelope: Envelope) -> AnyEvent:
         match report:

@@ -165,6 +165,14 @@ def awaits_success(record: AddressRecord, scope: Scope, now: int) -> bool:
     return any((standing.struck or _lapsed(standing, now)) and len(standing.sent) < MOST_SENT for standing in standings)
 
 
+def released_since(record: AddressRecord, scope: Scope, signed_at: int) -> bool:
+    """Tell whether a person released the address after a mail of a stream was signed: then what comes back of it counts no more."""
+    for standing in record.standings:
+        if standing.released_at is not None and signed_at <= standing.released_at and standing.scope in (EVERYWHERE, scope):
+            return True
+    return False
+
+
 def fold(key: AddressKey, events: Iterable[AnyEvent], policy: Policy) -> AddressRecord:
     """Return what all events of an address add up to."""
     return reduce(lambda record, event: step(record, event, policy), events, AddressRecord(key=key))
@@ -181,7 +189,7 @@ def step(record: AddressRecord, event: AnyEvent, policy: Policy) -> AddressRecor
     match event:
         case Noticed():
             return record
-        case Bounced() | Complained() if record.standings and _released_since(record, event):
+        case Bounced() | Complained() if record.standings and released_since(record, event.scope, event.signed_at):
             return record
         case Bounced():
             return _bounced(record, event, policy)
@@ -347,13 +355,6 @@ def _released(record: AddressRecord, standing: Standing, at: int) -> AddressReco
     released_at = max([at, *(earlier.released_at or at for earlier in cleared)])
     released = Standing(scope=standing.scope, released_at=released_at)
     return replace(record, standings=(released,)) if standing.scope == EVERYWHERE else _put(record, released)
-
-
-def _released_since(record: AddressRecord, event: Bounced | Complained) -> bool:
-    for standing in record.standings:
-        if standing.released_at is not None and event.signed_at <= standing.released_at and standing.scope in (EVERYWHERE, event.scope):
-            return True
-    return False
 
 
 def _put(record: AddressRecord, standing: Standing) -> AddressRecord:

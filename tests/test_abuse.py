@@ -12,11 +12,13 @@ import pytest
 from msgspec import structs
 
 from bounced.address import AddressKey
+from bounced.consult import Consult
 from bounced.incident import Kind
+from bounced.maildir import Maildir
 from bounced.policy import Policy
 from bounced.record import Bounced, Cause, Released
 from bounced.returnpath import Claims, Refusal
-from bounced.scope import DEFAULT_SCOPE, EVERYWHERE
+from bounced.scope import DEFAULT_SCOPE, EVERYWHERE, Scope
 from bounced.store import Tally
 from bounced.store.memory import MemoryStore
 from tests.system.mail import DELAYED, DELIVERED, MAILBOX_FULL, NO_SUCH_USER, Failure, complaint, report, vacation
@@ -214,6 +216,52 @@ async def test_mail_sent_after_the_release_may_block(house: House) -> None:
     await house.store.record(structs.replace(released(), at=NOW - 3600))
     await bring(house, house.signed(at=NOW - 60), report(JOE, NO_SUCH_USER))
     assert house.cause() is Cause.HARD
+
+
+async def forget(house: House) -> None:
+    """Erase Joe, as the command does."""
+    consult = Consult(
+        domain="bounces.example.net",
+        return_path=house.return_path,
+        store=house.store,
+        unread=Maildir(house.kept / "unread", 1 << 20),
+        clock=lambda: NOW + 60,
+    )
+    await consult.forget(JOE, by="olga", reason="he wants it")
+
+
+@pytest.mark.parametrize("scope", [EVERYWHERE, NEWS])
+async def test_a_release_outlives_the_erasure(house: House, scope: Scope) -> None:
+    """Dead, released, forgotten: a replay of the old token, and copies of other mail sent before the release, block nobody and name nobody."""
+    path = house.signed(scope=NEWS)
+    await bring(house, path, complaint(JOE) if scope == NEWS else report(JOE, NO_SUCH_USER))
+    await house.store.record(structs.replace(released(), scope=scope))
+    await forget(house)
+    for late in (path, house.signed(scope=NEWS, at=NOW - 90), house.signed(scope=NEWS, at=NOW)):
+        for content in (report(JOE, MAILBOX_FULL), report(JOE, NO_SUCH_USER), complaint(JOE)) if scope == EVERYWHERE else (complaint(JOE),):
+            await bring(house, late, content)
+    assert house.cause(scope=NEWS) is None
+    assert JOE not in known(house)
+    await house.intake.flush()
+    assert sum(times for tally, times in house.store.tallies().items() if tally.what == "replayed") == (9 if scope == EVERYWHERE else 3)
+
+
+async def test_after_the_erasure_new_mail_is_judged(house: House) -> None:
+    """Control: mail signed after the release is judged, also of a forgotten address; and an erasure without a release keeps no moment."""
+    await house.store.record(structs.replace(released(), at=NOW - 3600))
+    await forget(house)
+    await bring(house, house.signed(at=NOW - 60), report(JOE, NO_SUCH_USER))
+    assert house.cause() is Cause.HARD
+    await forget(house)
+    await bring(house, house.signed(at=NOW - 50), complaint(JOE))
+    assert house.cause() is Cause.COMPLAINT
+
+
+async def test_who_was_never_blocked_leaves_nothing_behind(house: House) -> None:
+    """An erased address that was neither blocked nor released has no pseudonym."""
+    await bring(house, house.signed(), report(JOE, MAILBOX_FULL))
+    await forget(house)
+    assert known(house) == set()
 
 
 def released() -> Released:
