@@ -20,7 +20,7 @@ from bounced.query import Answer, Aside, Check, Clear, Garbled, Question, Sign, 
 from bounced.record import AddressRecord, AnyEvent, Blocked, Delivered, Released, Sent, Standing
 from bounced.returnpath import FORGOTTEN, Claims, Refusal, ReturnPath
 from bounced.scope import EVERYWHERE, Scope
-from bounced.store import Overview, Place, Recorded, Store, StoreFault, Tally, Unmatched
+from bounced.store import TALLY_DAYS, Overview, Place, Recorded, Store, StoreFault, Tally, Unmatched
 from bounced.store.rows import without
 
 _PAGE = 500
@@ -29,8 +29,6 @@ _PAGE = 500
 
 MOST_EVENTS = 1000
 """Events of one address that are told, the newest: reading 50,000 would keep every mailer waiting for most of a second."""
-
-_TALLY_DAYS = 30
 
 
 class Consult:
@@ -165,12 +163,23 @@ class Consult:
         return any(standing.blocks(now) for one in self._pseudonyms(key) for standing in self._store.look_up(one).standings)
 
     async def delivered(self, address: str, scope: Scope, *, by: str) -> Recorded:
-        """Hear from a mailer that a mail arrived: a run of soft bounces ends. Raises AddressError, StoreFault."""
+        """Hear from a mailer that a mail arrived: a run of soft bounces ends.
+
+        `address` is the recipient; or, better, the return path of the mail: then it is known when that was signed, what was sent after it
+        and came back stays a strike, and it counts once. Raises AddressError, also for a return path that proves nothing; StoreFault.
+        """
+        local_part, _, domain = address.rpartition("@")
+        proof = self.verify(local_part)
+        if isinstance(proof, Claims):
+            event = Delivered(at=self.now(), key=proof.recipient, scope=proof.scope, by=by, token=proof.token, signed_at=proof.signed_at)
+            return await self._tell(event)
+        if domain.lower() == self._domain.lower():
+            raise AddressError(f"this return path proves nothing: {proof}")
         return await self._tell(Delivered(at=self.now(), key=address_key(address), scope=scope, by=by))
 
     def tallies(self) -> Mapping[Tally, int]:
         """Return how often what was refused or repeated in the last days. Raises StoreFault."""
-        since = datetime.fromtimestamp(self.now() - _TALLY_DAYS * 86400, UTC)
+        since = datetime.fromtimestamp(self.now() - TALLY_DAYS * 86400, UTC)
         return self._store.tallies(since.date().isoformat())
 
     def listed(

@@ -23,6 +23,10 @@ MAX_DOMAINS = 50
 QUIET = 86_400
 """Seconds without another of its kind after which an incident closes by itself; an outage closes by its guard."""
 
+_CERTAIN = 7
+_PRIOR = 60
+# exp(-7) is 1 in 1,100. Sixty deliveries are taken to have gone before the first refusal, since those are not counted.
+
 _FLOOD = 1_000
 _FLOOD_FACTOR = 10
 
@@ -62,8 +66,9 @@ class Incident:
     """Many bounces with one cause. `subject` is who or what: a provider, a blocker and what of ours it refuses, a return-path domain.
 
     `count` is how many bounces belong to it, `sample` the words of the first, `domains` whose mail is concerned, as many as are named.
-    `ours` and `delisting` are the blocker's. `ruling` is what a person said last of what it holds, with who, when and why; `acts` all that
-    persons did, oldest first.
+    `ours` and `delisting` are the blocker's. `accepted_in_row` deliveries to those domains were told since the last refusal, and
+    `accepted_before` between the first and the last. `ruling` is what a person said last of what it holds, with who, when and why; `acts`
+    all that persons did, oldest first.
     """
 
     id: str
@@ -77,6 +82,8 @@ class Incident:
     domains: tuple[str, ...] = ()
     ours: str | None = None
     delisting: str | None = None
+    accepted_before: int = 0
+    accepted_in_row: int = 0
     ruling: Ruling | None = None
     ruled_at: int | None = None
     by: str | None = None
@@ -122,14 +129,21 @@ def refused(incident: Incident | None, event: Bounced) -> Incident | None:
         return None
     now = incident or replace(opened(Kind.REFUSED, subject, event.at), ours=blocker.ours)
     now = joined(now, event.at, domain=event.key.rpartition("@")[2], sample=event.outcome.diagnostic)
-    return replace(now, delisting=now.delisting or blocker.delisting)
+    before = now.accepted_before + now.accepted_in_row
+    return replace(now, delisting=now.delisting or blocker.delisting, accepted_before=before, accepted_in_row=0)
 
 
 def accepted(incident: Incident, at: int, domain: str) -> Incident:
-    """Close a refusal when mail to a domain that it concerns was accepted after its last bounce."""
-    if incident.kind is Kind.REFUSED and incident.closed_at is None and domain in incident.domains and at > incident.last_at:
-        return replace(incident, closed_at=at)
-    return incident
+    """Count a delivery to a domain that a refusal concerns; close it after so many in a row that the refusals must have ended.
+
+    Which of our addresses a delivery came from is not told, and a filter refuses only a share of what it gets. If that share went on, so
+    many deliveries without a refusal between would come by chance once in 1,100 times.
+    """
+    if incident.kind is not Kind.REFUSED or incident.closed_at is not None or domain not in incident.domains or at <= incident.last_at:
+        return incident
+    in_row = incident.accepted_in_row + 1
+    over = in_row * incident.count >= _CERTAIN * (incident.count + incident.accepted_before + _PRIOR)
+    return replace(incident, accepted_in_row=in_row, closed_at=at if over else None)
 
 
 def settled(incident: Incident, now: int) -> Incident:

@@ -63,7 +63,7 @@ class Noticed(Event, frozen=True, kw_only=True):
 
 
 class Delivered(Event, frozen=True, kw_only=True):
-    """A mail arrived, as told by a mailer (`by`, no token) or by a report of delivery, proved by its token and with its `signed_at`."""
+    """A mail arrived, as told by a mailer (`by`) or by a report of delivery. `token` and `signed_at` where it is known which mail."""
 
     by: str
     token: str | None = None

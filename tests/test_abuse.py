@@ -232,7 +232,7 @@ async def forget(house: House) -> None:
 
 @pytest.mark.parametrize("scope", [EVERYWHERE, NEWS])
 async def test_a_release_outlives_the_erasure(house: House, scope: Scope) -> None:
-    """Dead, released, forgotten: a replay of the old token, and copies of other mail sent before the release, block nobody and name nobody."""
+    """Dead, released, forgotten: a replay of the old token, and what comes back of other mail sent before, block and name nobody."""
     path = house.signed(scope=NEWS)
     await bring(house, path, complaint(JOE) if scope == NEWS else report(JOE, NO_SUCH_USER))
     await house.store.record(structs.replace(released(), scope=scope))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bounced.address import AddressKey, Mailbox, address_key
+from bounced.address import AddressError, AddressKey, Mailbox, address_key
 from bounced.consult import Consult
 from bounced.maildir import Maildir
 from bounced.outcome import Category, Disposition, Outcome
@@ -19,6 +19,7 @@ from bounced.store.memory import MemoryStore
 
 NOW = 1_790_000_000
 NEWS = Scope("news")
+JOE = AddressKey("joe@example.org")
 
 
 class BrokenStore(MemoryStore):
@@ -162,6 +163,30 @@ async def test_a_told_delivery_ends_a_run_of_strikes() -> None:
 
     await store.record(strike("c", NOW + 2))
     assert asked.why("joe@example.org")[0].standing(EVERYWHERE).cause is Cause.SOFT
+
+
+async def test_a_delivery_told_by_its_return_path_is_of_one_mail() -> None:
+    """It takes back what was sent before that mail and came back soft, and not what was sent after it; told twice, it counts once."""
+    store = MemoryStore(Policy())
+    asked = consult(store)
+    for signed_at, token in ((NOW - 90, "a"), (NOW - 30, "b"), (NOW - 20, "c")):
+        await store.record(soft_bounce(token, signed_at))
+    path = asked._return_path.sign(JOE, NEWS, NOW - 60).local_part
+    assert (await asked.delivered(f"{path}@bounces.example.net", DEFAULT_SCOPE, by="mailer")).fresh
+    assert store.look_up(JOE).standing(EVERYWHERE).struck == (NOW - 30, NOW - 20)
+    assert not (await asked.delivered(f"{path.upper()}@bounces.example.net", DEFAULT_SCOPE, by="mailer")).fresh
+    assert (store.history(JOE)[-1].scope, store.look_up(JOE).delivered_at) == (NEWS, NOW - 60)
+
+
+@pytest.mark.parametrize("altered", ["b+{seal}x+{rest}", "b+{seal}+{rest}x", "bounces"])
+async def test_a_delivery_by_a_false_return_path_is_refused(altered: str) -> None:
+    """Control: a return path that proves nothing is no recipient either, and says so."""
+    store = MemoryStore(Policy())
+    asked = consult(store)
+    _, seal, rest = asked._return_path.sign(JOE, NEWS, NOW - 60).local_part.split("+")
+    with pytest.raises(AddressError, match=r"proves nothing: (foreign|forged)"):
+        await asked.delivered(altered.format(seal=seal, rest=rest) + "@Bounces.example.net", NEWS, by="mailer")
+    assert list(store.standings()) == []
 
 
 @pytest.mark.parametrize("text", ["", "joe", "joe@", "\r\n@x"])

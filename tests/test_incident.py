@@ -1,5 +1,6 @@
 """Incidents: many bounces are one thing, opened once, counted, closed."""
 
+import random
 from dataclasses import replace
 
 import pytest
@@ -83,11 +84,49 @@ def test_joining_counts_several() -> None:
     assert (incident.count, incident.last_at, incident.domains, incident.sample) == (8, NOON + 9, (), "")
 
 
-def test_acceptance_closes_a_refusal() -> None:
-    """Mail that a concerned domain took later closes a refusal; other domains, earlier mail and other kinds do not."""
+def deliveries(incident: Incident, limit: int) -> tuple[Incident, int]:
+    """Let mail be delivered until the incident closes, `limit` times at most; return it, and how many it took."""
+    for number in range(limit):
+        if incident.closed_at is not None:
+            return incident, number
+        incident = accepted(incident, incident.last_at + 1 + number, "d0.example")
+    return incident, limit
+
+
+def refusals(incident: Incident | None, number: int) -> Incident:
+    """Let mail be refused so many times more."""
+    for _ in range(number):
+        incident = refused(incident, refusal())
+    assert incident is not None
+    return incident
+
+
+@pytest.mark.parametrize(("refusals_", "takes"), [(1, 427), (7, 67), (20, 28), (1_000, 8)])
+def test_deliveries_in_a_row_close_a_refusal(refusals_: int, takes: int) -> None:
+    """One delivery closes nothing; the more was refused, and nothing taken between, the fewer in a row say that it is over."""
+    incident, took = deliveries(refusals(None, refusals_), 1_000)
+    assert (took, incident.closed_at) == (takes, NOON + takes)
+
+
+def test_a_refusal_of_some_mail_goes_on(full_counts: bool) -> None:
+    """Where three of four mails are taken and the fourth refused, in any order, the incident stays open; a refusal begins the row anew."""
+    chance, closed = random.Random(5), 0
+    for _ in range(2_000 if full_counts else 200):
+        incident = refusals(None, 20)
+        for _ in range(200):
+            incident = refusals(incident, 1) if chance.random() < 0.25 else accepted(incident, NOON + 5, "d0.example")
+            if incident.closed_at is not None:
+                closed += 1
+                break
+    assert closed <= (2_000 if full_counts else 200) // 20
+    assert refusals(deliveries(refusals(None, 20), 27)[0], 1).accepted_in_row == 0
+
+
+def test_only_what_concerns_it_closes_a_refusal() -> None:
+    """Control: deliveries to other domains, before the last refusal, and to what is no refusal, count nothing."""
     incident = refused(None, refusal())
     assert incident is not None
-    assert accepted(incident, NOON + 5, "d0.example").closed_at == NOON + 5
+    assert accepted(incident, NOON + 5, "d0.example").accepted_in_row == 1
     assert accepted(incident, NOON + 5, "d1.example") == incident
     assert accepted(incident, NOON, "d0.example") == incident
     other = replace(incident, kind=Kind.COMPROMISED)

@@ -140,7 +140,7 @@ def release(config_file: Path, address: str, scope: str | None, reason: str) -> 
 @stream
 @click.pass_obj
 def delivered(config_file: Path, address: str, scope: str | None) -> None:
-    """Tell that a mail to ADDRESS arrived. That ends a run of soft bounces."""
+    """Tell that a mail to ADDRESS arrived. That ends a run of soft bounces. Better than ADDRESS is the return path it was sent with."""
     ask(config_file, "POST", "/v1/delivered", given(address=address, scope=scope))
     click.echo(f"noted: {plain(address)}")
 

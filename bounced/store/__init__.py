@@ -84,6 +84,9 @@ class Unmatched:
     sample: str
 
 
+TALLY_DAYS = 30
+"""Days of tallies that are read; what is older goes."""
+
 MOST_UNMATCHED = 1000
 """Groups of unmatched texts that are kept; beyond it the one goes that was longest not met."""
 
@@ -111,7 +114,7 @@ class Store(Protocol):
         ...
 
     async def settle(self, now: int) -> Sequence[Incident]:
-        """Let the time pass: close incidents that are over, open a flood of backscatter; return what opened or closed."""
+        """Let the time pass: close incidents that are over, open a flood, drop old tallies; return what opened or closed."""
         ...
 
     async def hold(self, provider: str, since: int, *, at: int, by: str, reason: str) -> Incident:

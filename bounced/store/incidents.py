@@ -18,10 +18,12 @@ from bounced.outcome import Disposition
 from bounced.policy import Effect, Policy, established
 from bounced.record import AddressRecord, AnyEvent, Bounced, Confirmed, Delivered, Noticed, Reverted
 from bounced.scope import EVERYWHERE
-from bounced.store import Sighting
+from bounced.store import TALLY_DAYS, Sighting
 
 _BACKSCATTER = ("foreign", "forged", "unknown-key")
 _DAYS_BEFORE = 14
+_DROPPED_AT_ONCE = 500
+_DAY = 86_400
 
 
 class Shelf(Protocol):
@@ -67,6 +69,10 @@ class Shelf(Protocol):
         """Return the sums of the tallies of some words, by day."""
         ...
 
+    def drop_tallies(self, before: str, most: int) -> None:
+        """Drop the oldest tallies of the days before one, so many at most."""
+        ...
+
 
 def guarded(shelf: Shelf, before: AddressRecord, event: AnyEvent, policy: Policy) -> tuple[AnyEvent, tuple[Incident, ...]]:
     """Ask the guard of the provider; return the event as it is to be recorded, and the outages that opened or closed."""
@@ -106,7 +112,8 @@ def told(shelf: Shelf, event: AnyEvent) -> tuple[Incident, ...]:
             return () if found or incident is None else (incident,)
         case Delivered():
             open_ = shelf.open_incidents(Kind.REFUSED)
-            return _changed(shelf, ((incident, accepted(incident, event.at, _domain(event))) for incident in open_))
+            counted = _changed(shelf, ((incident, accepted(incident, event.at, _domain(event))) for incident in open_))
+            return tuple(incident for incident in counted if incident.closed_at is not None)
         case _:
             return ()
 
@@ -121,8 +128,9 @@ def witnessed(shelf: Shelf, sighting: Sighting) -> tuple[Incident, ...]:
 
 
 def passed(shelf: Shelf, now: int) -> tuple[Incident, ...]:
-    """Let the time pass: close what is over, open a flood of backscatter; return what opened or closed."""
+    """Let the time pass: close what is over, open a flood of backscatter, drop old tallies; return what opened or closed."""
     turned = list(_flooded(shelf, now))
+    _drop_tallies(shelf, now)
     for outage in shelf.open_incidents(Kind.OUTAGE):
         watch = shelf.watch(outage.subject)
         if watch is not None and watch.opened_at is not None:
@@ -225,3 +233,10 @@ def _flooded(shelf: Shelf, now: int) -> Iterator[Incident]:
         shelf.put_incident(incident)
     if not found:
         yield incident
+
+
+def _drop_tallies(shelf: Shelf, now: int) -> None:
+    """Drop what nobody reads any more: a flood is counted from its first day, whenever that was."""
+    began = min((flood.opened_at - _DAYS_BEFORE * _DAY for flood in shelf.open_incidents(Kind.BACKSCATTER)), default=now)
+    oldest = min(began, now - TALLY_DAYS * _DAY)
+    shelf.drop_tallies(datetime.fromtimestamp(oldest, UTC).date().isoformat(), _DROPPED_AT_ONCE)

@@ -240,6 +240,10 @@ class _Shelf:
                 sums[tally.day] += times
         return dict(sums)
 
+    def drop_tallies(self, before: str, most: int) -> None:
+        for tally in sorted((one for one in self.tallies if one.day < before), key=lambda one: (one.day, one.what, one.source))[:most]:
+            del self.tallies[tally]
+
 
 def _without_mention(event: AnyEvent, key: AddressKey) -> AnyEvent:
     row = event_row(event)

@@ -87,6 +87,9 @@ _PUT_INCIDENT = """
     ON CONFLICT (id) DO UPDATE SET closed_at = excluded.closed_at, detail = excluded.detail"""
 _OPEN = "SELECT detail FROM incident WHERE closed_at IS NULL AND kind = ifnull(?, kind) AND subject = ifnull(?, subject) ORDER BY id"
 _PUT_WATCH = "INSERT INTO watch (provider, numbers) VALUES (?, ?) ON CONFLICT (provider) DO UPDATE SET numbers = excluded.numbers"
+_DROP_TALLIES = """
+    DELETE FROM tally WHERE (day, what, source) IN
+        (SELECT day, what, source FROM tally WHERE day < ? ORDER BY day, what, source LIMIT ?)"""
 _TALLIED = """
     SELECT day, sum(times) FROM tally
     WHERE day IN (SELECT value FROM json_each(?)) AND what IN (SELECT value FROM json_each(?)) GROUP BY day"""
@@ -313,6 +316,10 @@ class Shelf:
     def tallied(self, days: Sequence[str], words: Sequence[str]) -> dict[str, int]:
         """Return the sums of the tallies of some words, by day."""
         return dict(self.connection.execute(_TALLIED, (json.dumps(days), json.dumps(words))).fetchall())
+
+    def drop_tallies(self, before: str, most: int) -> None:
+        """Drop the oldest tallies of the days before one, so many at most."""
+        self.connection.execute(_DROP_TALLIES, (before, most))
 
 
 def _ascii(text: str | None) -> str | None:

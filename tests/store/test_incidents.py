@@ -1,6 +1,7 @@
 """What lies beyond one address, asked of every store: outages are held, ruled on as a whole and exactly; incidents open once and close."""
 
 import dataclasses
+from datetime import UTC, datetime
 
 import pytest
 from msgspec.structs import replace
@@ -185,12 +186,13 @@ async def test_a_person_may_hold_by_hand(store: Store) -> None:
 
 
 async def test_refusals_are_one_incident_until_mail_is_accepted(store: Store) -> None:
-    """A list that refuses us is told once, counted, and closed when a domain that it kept us from takes mail; then it opens anew."""
+    """A list that refuses us is told once, counted, and closed when a domain that it kept us from takes mail again; then it opens anew."""
     answers = [await store.record(bounced(mail, Disposition.BLOCKED, at=NOON + mail)) for mail in range(20)]
     assert [len(answer.turned) for answer in answers] == [1] + [0] * 19
     (incident,) = store.incidents()
     assert (incident.kind, incident.count, incident.ours, incident.domains) == (Kind.REFUSED, 20, "192.0.2.1", ("example.org",))
     assert (await store.record(delivered(user(1), NOON + 50))).turned == ()
+    assert [(await store.record(delivered(BERT, NOON + 30 + number))).turned for number in range(27)] == [()] * 27
     closed = (await store.record(delivered(BERT, NOON + 60))).turned
     assert [(one.id, one.closed_at) for one in closed] == [(incident.id, NOON + 60)]
     assert len((await store.record(bounced(99, Disposition.BLOCKED, at=NOON + 70))).turned) == 1
@@ -211,6 +213,31 @@ async def test_backscatter_is_one_incident(store: Store) -> None:
     assert [one.count for one in store.incidents()] == [69_900]
     (closed,) = await store.settle(NOON + 2 * DAY)
     assert (closed.id, closed.closed_at) == (opened.id, NOON + 2 * DAY)
+
+
+async def test_old_tallies_go(store: Store) -> None:
+    """What is older than thirty days goes, five hundred at a time; what is younger stays."""
+    old = {Tally("2025-05-15", "forged", f"198.51.{number}.0/24"): 1 for number in range(200)}
+    old |= {Tally("2025-04-01", "foreign", f"198.51.{number}.0/24"): 1 for number in range(500)}
+    young = {Tally(day, "forged", "192.0.2.0/24"): 2 for day in ("2025-05-16", "2025-06-15")}
+    await store.count(old | young)
+    left = []
+    for second in range(3):
+        await store.settle(NOON + second)
+        left.append(len(store.tallies()))
+    assert left == [202, 2, 2]
+    assert store.tallies() == young
+
+
+async def test_a_long_flood_is_counted_from_its_first_day(store: Store) -> None:
+    """While a flood goes on for two months it stays one incident, and what its count is made of is kept."""
+    days = [(NOON + number * DAY, datetime.fromtimestamp(NOON + number * DAY, UTC).date().isoformat()) for number in range(60)]
+    turned = []
+    for at, day in days:
+        await store.count({Tally(day, "forged", ""): 2_000})
+        turned += await store.settle(at)
+    (incident,) = store.incidents()
+    assert ([one.id for one in turned], incident.closed_at, incident.count) == ([incident.id], None, 120_000)
 
 
 async def test_sightings_are_one_incident(store: Store) -> None:
