@@ -41,7 +41,8 @@ class Consult:
         self._store = store
         self._unread = unread
         self._clock = clock
-        self._any_forgotten: bool | None = None
+        self._any_forgotten = False
+        self._looked_at: object = None
         self._remembering: dict[AddressKey, asyncio.Task[None]] = {}
         self._log = structlog.get_logger("consult")
 
@@ -83,11 +84,10 @@ class Consult:
 
     def block_of(self, key: AddressKey, scope: Scope) -> Standing | None:
         """Return what keeps mail of a stream from an address, also from a forgotten one; None means clear. Raises StoreFault."""
-        now = self.now()
-        block = self._store.look_up(key).block(scope, now)
-        for one in self._pseudonyms(key) if block is None else ():
-            block = block or self._store.look_up(one).block(scope, now)
-        return block
+        for one in (key, *self._pseudonyms(key)):
+            if self._store.may_know(one) and (block := self._store.look_up(one).block(scope, self.now())) is not None:
+                return block
+        return None
 
     async def sign(self, question: Sign) -> SignedPath | Trouble:
         """Sign a return path for one mail; where it is opaque, the store knows the recipient before it is handed out."""
@@ -157,7 +157,6 @@ class Consult:
             if standing.blocks(now):
                 was = f"{because}; it was {standing.cause}, {standing.category}"
                 await self._store.record(Blocked(at=now, key=pseudonym, scope=standing.scope, by=by, reason=was))
-        self._any_forgotten = None
         await self._store.forget(key)
         self._log.info("address.forgotten", rcpt=pseudonym, by=by)
         return any(standing.blocks(now) for one in self._pseudonyms(key) for standing in self._store.look_up(one).standings)
@@ -248,9 +247,11 @@ class Consult:
 
     def _pseudonyms(self, key: AddressKey) -> Sequence[AddressKey]:
         """Return what may stand for an address; nothing as long as none is forgotten, since every question asks."""
-        if self._any_forgotten is None:
+        if (version := self._store.version()) != self._looked_at:
+            # Another process may have been told to forget.
             first = self._store.standings((AddressKey(FORGOTTEN), Scope("")), 1)
             self._any_forgotten = bool(first) and first[0][0].startswith(FORGOTTEN)
+            self._looked_at = version
         return self._return_path.ring.pseudonyms(key) if self._any_forgotten else ()
 
     def _remember(self, event: Sent) -> None:

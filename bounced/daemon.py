@@ -11,7 +11,9 @@ import socket
 import sys
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 
@@ -33,10 +35,12 @@ from bounced.outcome.rows import RuleError
 from bounced.outcome.ruleset import RuleSet
 from bounced.policy import Policy, Treatment
 from bounced.record import Cause
+from bounced.relay import RelayDoor
 from bounced.returnpath import KeyRing, ReturnPath
 from bounced.settings import CATEGORIES, Config
 from bounced.smtp.door import SmtpDoor, SmtpSettings
-from bounced.store import Store
+from bounced.store import Store, StoreFault
+from bounced.store.relay import RelayedStore
 from bounced.store.sqlite import SqliteStore
 
 _FLUSH_SECONDS = 10.0
@@ -53,7 +57,32 @@ _DRAIN_SECONDS = 30.0
 """Open DATA and commits have so long to finish after TERM; the unit's own limit (TimeoutStopSec) is longer."""
 
 
-async def serve(file: Path, ready: Callable[[list[str]], None]) -> None:
+class Role(StrEnum):
+    """What a process does: all of it; or take bounces, and write; or answer questions, and read (see docs/ARCHITECTURE.md)."""
+
+    ALL = "all"
+    SMTP = "smtp"
+    QUERY = "query"
+
+
+@dataclass(frozen=True, slots=True)
+class _Door:
+    """How one sort of socket is bound, where systemd hands over none of its name, and how it is listened at."""
+
+    own: Sequence[Callable[[], socket.socket]]
+    listen: Callable[[socket.socket], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What a role is made of: its doors by name (the FileDescriptorName of its systemd socket), and what a reload changes."""
+
+    doors: Mapping[str, _Door]
+    drains: Sequence[Callable[[float], Awaitable[None]]]
+    use: Callable[[ReturnPath, RuleSet], None]
+
+
+async def serve(file: Path, ready: Callable[[list[str]], None], role: Role = Role.ALL) -> None:
     """Run by the configuration in `file` until SIGTERM or SIGINT. `ready` is told where it listens, once it does. Raises OperatorFault."""
     started = time.monotonic()
     _use_all_descriptors()
@@ -70,10 +99,10 @@ async def serve(file: Path, ready: Callable[[list[str]], None]) -> None:
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(sink.close)
         metrics.watch(config.store.database, lambda: sink.dropped)
-        intake, consult = await _build(config, ring, stack, end)
-        places = await _open_doors(config, intake, consult, stack)
-        loop.add_signal_handler(signal.SIGHUP, _reload, file, config, intake, consult)
-        log.info("daemon.ready", took=round(time.monotonic() - started, 3))
+        parts = _build_query(config, ring, stack) if role is Role.QUERY else await _build(config, ring, stack, role, end)
+        places = await _open_doors(parts, stack)
+        loop.add_signal_handler(signal.SIGHUP, _reload, file, config, parts)
+        log.info("daemon.ready", role=role, took=round(time.monotonic() - started, 3))
         ready(places)
         systemd.notify("READY=1")
         await end
@@ -108,34 +137,91 @@ def _key_ring(config: Config) -> KeyRing:
     return load_or_make(config.return_path.key_file)
 
 
-async def _build(config: Config, ring: KeyRing, stack: contextlib.AsyncExitStack, end: asyncio.Future[None]) -> tuple[Intake, Consult]:
-    """Build from the inside out, so that the stack takes down from the outside in: doors, chores, last counts, store."""
+async def _build(config: Config, ring: KeyRing, stack: contextlib.AsyncExitStack, role: Role, end: asyncio.Future[None]) -> _Parts:
+    """Build what takes bounces, from the inside out, so that the stack takes down from the outside in: chores, last counts, store."""
     store = await SqliteStore.open(config.store.database, policy_of(config))
     stack.push_async_callback(store.close)
     return_path = _return_path(config, ring)
-    unread = Maildir(config.kept.unread, config.kept.quota)
     intake = Intake(
         domains=config.return_path.domains,
         return_path=return_path,
         rules=rules_of(config),
         store=store,
         postmaster=Maildir(config.kept.postmaster, config.kept.quota),
-        unread=unread,
+        unread=Maildir(config.kept.unread, config.kept.quota),
         clock=time.time,
     )
     stack.push_async_callback(_flush, intake)
+    smtp = SmtpDoor(
+        intake,
+        SmtpSettings(hostname=config.smtp.hostname or socket.gethostname(), max_message=config.smtp.max_message),
+        time.time,
+    )
+    doors = {
+        "smtp": _Door([partial(sockets.tcp, *endpoint) for endpoint in config.smtp.listen], smtp.listen),
+        "lmtp": _Door(_unix(config, config.lmtp.socket), partial(smtp.listen, lmtp=True)),
+    }
+    for chore in (_flush_now_and_then(intake, store), _feed_watchdog(partial(_readable, store)), _take_stock(store), _scrub(store, end)):
+        _begin(stack, chore)
+    asked = _asked(config, return_path, store, stack)
+    if role is Role.SMTP:
+        relay = RelayDoor(store)
+        own = [partial(sockets.unix, config.query.writer, 0o600, "")] if config.query.writer else []
+        doors |= {"writer": _Door(own, relay.listen), "metrics": asked.doors["metrics"]}
+        return _Parts(doors, [smtp.drain, relay.drain, *asked.drains], intake.use)
+    _begin(stack, store.keep_known())
+
+    def use(return_path: ReturnPath, rules: RuleSet) -> None:
+        intake.use(return_path, rules)
+        asked.use(return_path, rules)
+
+    return _Parts({**doors, **asked.doors}, [smtp.drain, *asked.drains], use)
+
+
+def _build_query(config: Config, ring: KeyRing, stack: contextlib.AsyncExitStack) -> _Parts:
+    """Build what answers questions where another process takes the bounces."""
+    if config.query.writer is None:
+        raise OperatorFault("query.writer is empty: the query role has nobody to write for it", "set query.writer, the same for both roles")
+    store = RelayedStore(config.store.database, config.query.writer)
+    stack.push_async_callback(store.close)
+    parts = _asked(config, _return_path(config, ring), store, stack)
+    # The configured address is the other role's; systemd may hand over another one.
+    parts = replace(parts, doors={**parts.doors, "metrics": replace(parts.doors["metrics"], own=())})
+    # A list that cannot be read is no reason to be started again: it is answered, and would not be mended.
+    for chore in (store.keep_open(), store.keep_known(), _feed_watchdog(lambda: True)):
+        _begin(stack, chore)
+    return parts
+
+
+def _asked(config: Config, return_path: ReturnPath, store: Store, stack: contextlib.AsyncExitStack) -> _Parts:
+    """Build what answers questions from a store."""
+    unread = Maildir(config.kept.unread, config.kept.quota)
     consult = Consult(domain=config.return_path.domains[0], return_path=return_path, store=store, unread=unread, clock=time.time)
     stack.push_async_callback(consult.drain)
-    for chore in (_flush_now_and_then(intake, store), _feed_watchdog(consult), _take_stock(store), _scrub(store, end)):
-        stack.push_async_callback(_cancel, asyncio.create_task(chore))
-    return intake, consult
+    query, http, ask = QueryDoor(consult, QuerySettings()), HttpDoor(consult), config.query
+    doors = {
+        "socketmap": _Door(_unix(config, ask.socketmap), partial(query.listen, protocol="socketmap")),
+        "policy": _Door(_unix(config, ask.policy), partial(query.listen, protocol="policy")),
+        "line": _Door(_unix(config, ask.line), partial(query.listen, protocol="line")),
+        "http": _Door(_unix(config, ask.http), http.listen),
+        "metrics": _Door([partial(sockets.tcp, *endpoint) for endpoint in config.metrics.listen], http.listen_for_metrics),
+    }
+    return _Parts(doors, [query.drain, http.drain], lambda return_path, _: consult.use(return_path))
+
+
+def _unix(config: Config, path: Path | None) -> Sequence[Callable[[], socket.socket]]:
+    return [partial(sockets.unix, path, config.query.socket_mode, config.query.socket_group)] if path else []
+
+
+def _begin(stack: contextlib.AsyncExitStack, chore: Coroutine[None, None, None]) -> None:
+    stack.push_async_callback(_cancel, asyncio.create_task(chore))
 
 
 def _return_path(config: Config, ring: KeyRing) -> ReturnPath:
     return ReturnPath(ring=ring, scopes=config.return_path.scopes, max_age=config.return_path.max_age)
 
 
-def _reload(file: Path, started_with: Config, intake: Intake, consult: Consult) -> None:
+def _reload(file: Path, started_with: Config, parts: _Parts) -> None:
     """At SIGHUP: take keys, streams and rules anew, all of them or none; the rest of the configuration is read at the start only."""
     log = structlog.get_logger("daemon")
     systemd.notify("RELOADING=1")
@@ -145,8 +231,7 @@ def _reload(file: Path, started_with: Config, intake: Intake, consult: Consult) 
     except OperatorFault as fault:
         log.error("daemon.kept_old", why=str(fault), hint=fault.hint)  # noqa: TRY400 - a traceback tells the operator nothing
     else:
-        intake.use(return_path, rules)
-        consult.use(return_path)
+        parts.use(return_path, rules)
         log.info("daemon.reloaded", restart_for=_needs_restart(started_with, config))
     finally:
         systemd.notify("READY=1")
@@ -192,24 +277,18 @@ def rules_of(config: Config) -> RuleSet:
         raise OperatorFault(str(error), f"mend the rows in {directory}") from error
 
 
-async def _open_doors(config: Config, intake: Intake, consult: Consult, stack: contextlib.AsyncExitStack) -> list[str]:
+async def _open_doors(parts: _Parts, stack: contextlib.AsyncExitStack) -> list[str]:
     """Open every door that the configuration names, on the sockets that systemd hands over or else on our own."""
     handed = systemd.inherited()
-    smtp = SmtpDoor(
-        intake,
-        SmtpSettings(hostname=config.smtp.hostname or socket.gethostname(), max_message=config.smtp.max_message),
-        time.time,
-    )
-    query = QueryDoor(consult, QuerySettings())
-    http = HttpDoor(consult)
-    stack.push_async_callback(_drain, smtp.drain, query.drain, http.drain)
+    stack.push_async_callback(_drain, *parts.drains)
     places = []
-    for name, own, listen in _doors(config, smtp, query, http):
-        for sock in handed.pop(name, None) or [_owned(bind(), stack) for bind in own]:
-            await listen(sock)
+    for name, door in parts.doors.items():
+        for sock in handed.pop(name, None) or [_owned(bind(), stack) for bind in door.own]:
+            await door.listen(sock)
             places.append(f"{name} {_where(sock)}")
     if handed:
-        raise OperatorFault(f"systemd hands over sockets that nobody here knows: {', '.join(handed)}", "Correct their FileDescriptorName=.")
+        hint = "Correct their FileDescriptorName=, or their Service= where it is another role's."
+        raise OperatorFault(f"systemd hands over sockets that nobody here knows: {', '.join(handed)}", hint)
     if not places:
         raise OperatorFault("nothing to listen on", "Set smtp.listen or a socket in the configuration, or start by systemd's sockets.")
     return places
@@ -218,26 +297,6 @@ async def _open_doors(config: Config, intake: Intake, consult: Consult, stack: c
 async def _drain(*drains: Callable[[float], Awaitable[None]]) -> None:
     """Close all doors at once: one after the other would take longer than the unit waits, and let mail in meanwhile."""
     await asyncio.gather(*(drain(_DRAIN_SECONDS) for drain in drains))
-
-
-def _doors(
-    config: Config, smtp: SmtpDoor, query: QueryDoor, http: HttpDoor
-) -> list[tuple[str, list[Callable[[], socket.socket]], Callable[[socket.socket], Awaitable[None]]]]:
-    """Return each door's name (the FileDescriptorName of its systemd socket), how to bind sockets of our own for it, and how it listens."""
-    ask = config.query
-
-    def unix(path: Path | None) -> list[Callable[[], socket.socket]]:
-        return [partial(sockets.unix, path, ask.socket_mode, ask.socket_group)] if path else []
-
-    return [
-        ("smtp", [partial(sockets.tcp, *endpoint) for endpoint in config.smtp.listen], smtp.listen),
-        ("lmtp", unix(config.lmtp.socket), partial(smtp.listen, lmtp=True)),
-        ("socketmap", unix(ask.socketmap), partial(query.listen, protocol="socketmap")),
-        ("policy", unix(ask.policy), partial(query.listen, protocol="policy")),
-        ("line", unix(ask.line), partial(query.listen, protocol="line")),
-        ("http", unix(ask.http), http.listen),
-        ("metrics", [partial(sockets.tcp, *endpoint) for endpoint in config.metrics.listen], http.listen_for_metrics),
-    ]
 
 
 def _owned(sock: socket.socket, stack: contextlib.AsyncExitStack) -> socket.socket:
@@ -302,13 +361,21 @@ async def _take_stock(store: Store) -> None:
         await asyncio.sleep(max(_STOCK_SECONDS, 1000 * (time.monotonic() - began)))
 
 
-async def _feed_watchdog(consult: Consult) -> None:
+def _readable(store: Store) -> bool:
+    try:
+        store.standings(None, 1)
+    except StoreFault:
+        return False
+    return True
+
+
+async def _feed_watchdog(healthy: Callable[[], bool]) -> None:
     """Tell systemd that we live, while the loop turns and the list can be read."""
     seconds = systemd.watchdog_interval()
     if seconds is None:
         return
     while True:
-        if consult.healthy():
+        if healthy():
             systemd.notify("WATCHDOG=1")
         await asyncio.sleep(seconds / 3)
 

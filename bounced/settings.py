@@ -291,6 +291,9 @@ class QuerySettings:
     policy: Annotated[Path | None, _OPTIONAL_PATH, "Postfix policy delegation (check_policy_service)."] = _RUN / "policy.sock"
     line: Annotated[Path | None, _OPTIONAL_PATH, "A line asked, a line answered (Exim readsocket, shells)."] = _RUN / "line.sock"
     http: Annotated[Path | None, _OPTIONAL_PATH, "JSON over HTTP. Whoever reaches it may also block and release."] = _RUN / "http.sock"
+    writer: Annotated[Path | None, _OPTIONAL_PATH, "Where `--role smtp` takes what `--role query` has to have written."] = (
+        _RUN / "writer.sock"
+    )
     socket_mode: Annotated[int, _MODE, "The permissions of the sockets that the daemon makes itself, in octal."] = 0o660
     socket_group: Annotated[str, _GROUP, "The group of those sockets: its members may ask. Empty: the daemon's own group."] = ""
 

@@ -15,7 +15,8 @@ from bounced.replay import Replayed, replay
 from bounced.scope import EVERYWHERE, Scope
 from bounced.store import Store
 from bounced.store.memory import MemoryStore
-from bounced.store.sqlite import SqliteReader, SqliteStore
+from bounced.store.reader import SqliteReader
+from bounced.store.sqlite import SqliteStore
 from tests.store.events import ANNA, BERT, NEWS, NOON, blocked, bounced, complained, delivered, noticed, released, seal
 
 LATER = NOON + 100 * 86400

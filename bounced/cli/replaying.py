@@ -43,7 +43,7 @@ def replay_(config_file: Path, policy_file: Path, json_: bool) -> None:
     from rich.progress import Progress  # noqa: PLC0415
 
     from bounced.daemon import policy_of  # noqa: PLC0415
-    from bounced.store.sqlite import SqliteReader  # noqa: PLC0415
+    from bounced.store.reader import SqliteReader  # noqa: PLC0415
 
     policy = policy_of(config.load(policy_file))
     sums, now = _Sum(), int(time.time())
@@ -51,7 +51,7 @@ def replay_(config_file: Path, policy_file: Path, json_: bool) -> None:
         closing(SqliteReader(config.load(config_file).store.database)) as past,
         Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar,
     ):
-        task = bar.add_task("addresses", total=past.overview(now, now).known)
+        task = bar.add_task("addresses", total=past.addresses())
         for address in replay(past, policy, now):
             _add(sums, address, json_)
             if sums.addresses % _SHOWN_EVERY == 0:

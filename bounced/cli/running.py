@@ -16,10 +16,15 @@ from bounced.keyfile import load_or_make, rotate
 
 
 @click.command()
+@click.option("--role", type=click.Choice(["all", "smtp", "query"]), default="all", show_default=True, help="What this process does.")
 @click.pass_obj
-def serve(config_file: Path) -> None:
-    """Run the daemon in the foreground, until SIGTERM."""
-    _serve(config_file, lambda _: None)
+def serve(config_file: Path, role: str) -> None:
+    """Run the daemon in the foreground, until SIGTERM.
+
+    One process does it all; or two share the work: `smtp` takes bounces and writes, `query` answers mailers and commands, also while the
+    other one is busy, started again or dead.
+    """
+    _serve(config_file, lambda _: None, role)
 
 
 @click.command("try")
@@ -89,13 +94,14 @@ def _program() -> str:
     return os.path.relpath(called) if called.is_relative_to(Path.cwd()) else str(called)
 
 
-def _serve(config_file: Path, ready: Callable[[Sequence[str]], None]) -> None:
+def _serve(config_file: Path, ready: Callable[[Sequence[str]], None], role: str = "all") -> None:
     # Imported late: the other commands start in a third of the time without the daemon's libraries.
     import uvloop  # noqa: PLC0415
 
+    from bounced.daemon import Role  # noqa: PLC0415
     from bounced.daemon import serve as serve_for_ever  # noqa: PLC0415
 
-    uvloop.run(serve_for_ever(config_file, ready))
+    uvloop.run(serve_for_ever(config_file, ready, Role(role)))
 
 
 @click.command("rotate-key")

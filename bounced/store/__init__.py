@@ -140,6 +140,14 @@ class Store(Protocol):
         """
         ...
 
+    def version(self) -> object:
+        """Return what changes with each commit: while it is equal, what was read before is still true."""
+        ...
+
+    def may_know(self, key: AddressKey) -> bool:
+        """Tell, at less cost than `look_up`, whether anything may be known of an address; False is certain."""
+        ...
+
     def look_up(self, key: AddressKey) -> AddressRecord:
         """Return the record of an address; an empty one for an address of which nothing is known."""
         ...

@@ -147,6 +147,36 @@ def open_claimed(path: Path, claim: Claim) -> sqlite3.Connection:
     return connection
 
 
+def open_reader(path: Path) -> sqlite3.Connection:
+    """Open the database for reading, in a process that does not write it, whether or not one does. Raises OperatorFault."""
+    try:
+        if not path.exists():
+            raise OperatorFault(f"{path} is not there", "it is made by the process that writes, at its first start")
+        state = written_state(path)
+        if state is State.DAMAGED:
+            raise OperatorFault(f"{path} was found damaged while it was served", RESTORE)
+        _refuse_outer_damage(path, state)
+        connection = connect_reader(path)
+        try:
+            _refuse_strangers(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    except sqlite3.DatabaseError as error:
+        raise OperatorFault(f"{path} cannot be used: {sqlite_words(error)}", RESTORE) from None
+    except OSError as error:
+        raise OperatorFault(f"cannot open {path}: {error.strerror}", "check the directory, its owner and its mode") from None
+    return connection
+
+
+def written_state(path: Path) -> State:
+    """Return what the state file says to one that has no claim; a word that is not ours is for the writer to complain of."""
+    try:
+        return State(beside(path, ".state").read_text("ascii").strip().partition(" ")[0])
+    except (OSError, ValueError):
+        return State.FRESH
+
+
 def reopen_claimed(path: Path) -> sqlite3.Connection:
     """Open the claimed database again after an error of the disk. Raises OperatorFault if it is damaged, sqlite3.Error."""
     connection = connect_writer(path)

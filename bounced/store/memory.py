@@ -118,6 +118,16 @@ class MemoryStore:
         events = [incidents.ruling_on(self.look_up(key), found) for key in sorted(self._shelf.holds[incident])]
         return len([await self.record(event) for event in events if event is not None])
 
+    def version(self) -> object:
+        """Return what changes with each commit: here, each time that it is asked. Raises StoreFault."""
+        self._refuse_if_closed()
+        return object()
+
+    def may_know(self, key: AddressKey) -> bool:  # noqa: ARG002 - the contract's
+        """Tell whether anything may be known of an address: here always. Raises StoreFault."""
+        self._refuse_if_closed()
+        return True
+
     def look_up(self, key: AddressKey) -> AddressRecord:
         """Return the record of an address; an empty one for an address of which nothing is known. Raises StoreFault."""
         self._refuse_if_closed()

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Self, TypeVar
@@ -22,9 +21,10 @@ from bounced.address import AddressKey
 from bounced.fault import OperatorFault
 from bounced.incident import Act, Incident, Ruling
 from bounced.policy import Policy
-from bounced.record import AddressRecord, AnyEvent, Standing
-from bounced.store import NoSuchIncident, Overview, Place, Recorded, Sighting, StoreFault, Tally, Unmatched, files, incidents, scrub, tables
-from bounced.store.rows import RowError, event_row
+from bounced.record import AnyEvent
+from bounced.store import NoSuchIncident, Recorded, Sighting, StoreFault, Tally, files, incidents, scrub, tables
+from bounced.store.reader import Lookups, fault_of
+from bounced.store.rows import event_row
 
 MAX_WAITING = 10_000
 """More calls than this do not wait: they get a StoreFault, and the peer comes back later. Memory stays bounded while the disk hangs."""
@@ -44,74 +44,6 @@ _Job = Callable[[sqlite3.Connection], object]
 
 # The transaction failed but the connection is sound: no room, or a lock of somebody else's.
 _PASSING = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM}
-
-
-class SqliteReader:
-    """The plain methods of Store, for whoever only asks. Sees what was committed before it asks."""
-
-    def __init__(self, path: Path) -> None:
-        """Open the database at `path`, which must exist, for reading only. Raises StoreFault."""
-        try:
-            self._connection: sqlite3.Connection | None = files.connect_reader(path)
-        except sqlite3.Error as error:
-            raise _fault(error) from None
-        self._damaged = False
-
-    def distrust(self) -> None:
-        """Give no more answers: the file is damaged. It stays open, as `SqliteStore.close` needs it."""
-        self._damaged = True
-
-    def look_up(self, key: AddressKey) -> AddressRecord:
-        """Return the record of an address; an empty one for an address of which nothing is known. Raises StoreFault."""
-        return self._read(tables.look_up, key)
-
-    def history(self, key: AddressKey, newest: int | None = None) -> Sequence[AnyEvent]:
-        """Return the kept events of an address, oldest first: all of them, or the `newest` so many. Raises StoreFault."""
-        return self._read(tables.history, key, newest)
-
-    def standings(self, after: Place | None = None, limit: int = 1000) -> Sequence[tuple[AddressKey, Standing]]:
-        """Return standings in the order of address and scope, from the one after `after` on. Raises StoreFault."""
-        return self._read(tables.standings, after, limit)
-
-    def overview(self, since: int, now: int) -> Overview:
-        """Count what there is: a question that reads everything. Raises StoreFault."""
-        return self._read(tables.overview, since, now)
-
-    def recipient_of(self, opaque_id: str) -> AddressKey | None:
-        """Return the recipient that was interned under this id. Raises StoreFault."""
-        return self._read(tables.recipient_of, opaque_id)
-
-    def tallies(self, since: str = "") -> Mapping[Tally, int]:
-        """Return the tallies from the day `since` on. Raises StoreFault."""
-        return self._read(tables.tallies, since)
-
-    def incidents(self) -> Sequence[Incident]:
-        """Return all incidents, newest first. Raises StoreFault."""
-        return self._read(tables.all_incidents)
-
-    def held_by(self, incident: str, after: AddressKey | None = None, limit: int = 500) -> Sequence[AddressKey]:
-        """Return addresses of which an incident holds or held a verdict, in their order. Raises StoreFault."""
-        return self._read(tables.held_by, incident, after, limit)
-
-    def unmatched(self) -> Sequence[Unmatched]:
-        """Return the groups of texts that no rule matched, the most frequent first. Raises StoreFault."""
-        return self._read(tables.unmatched)
-
-    def close(self) -> None:
-        """Let go of the file. Later calls raise StoreFault."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-    def _read(self, read: Callable[..., _T], *asked: object) -> _T:
-        if self._connection is None:
-            raise StoreFault("the store is closed")
-        if self._damaged:
-            raise StoreFault("the database is damaged")
-        try:
-            return read(self._connection, *asked)
-        except (sqlite3.Error, ValueError, OverflowError) as error:
-            raise _fault(error) from None
 
 
 class _Writer:
@@ -235,7 +167,7 @@ class _Writer:
         try:
             await self._connect(partial(files.reopen_claimed, self._path))
         except sqlite3.Error as error:
-            raise _fault(error) from None
+            raise fault_of(error) from None
         except OperatorFault as fault:
             raise StoreFault(str(fault)) from None
         self._sound = True
@@ -257,7 +189,7 @@ class _Writer:
         except Exception as error:  # noqa: BLE001 - whatever it is, it is answered as ours, and the thread lives on
             self._roll_back()
             if self._is_common(error) or len(jobs) == 1:
-                return [_fault(error)] * len(jobs)
+                return [fault_of(error)] * len(jobs)
             return [self._transact([job])[0] for job in jobs]
         self._since_checkpoint += len(jobs)
         return results
@@ -293,7 +225,7 @@ class _Writer:
             held, _, _ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
         except sqlite3.Error as error:
             self._is_common(error)
-            raise _fault(error) from None
+            raise fault_of(error) from None
         return not held
 
     async def _let_go(self) -> None:
@@ -327,30 +259,13 @@ def _refuse(calls: Sequence[tuple[_Job, asyncio.Future[object]]], reason: str) -
     _answer(calls, [StoreFault(reason)] * len(calls))
 
 
-def _fault(error: Exception) -> StoreFault:
-    """Say what failed in words that hold nothing of a stranger's."""
-    match error:
-        case StoreFault() | RowError():
-            return StoreFault(str(error))
-        case sqlite3.Error():
-            return StoreFault(f"SQLite reports {files.sqlite_words(error)}")
-        case _:
-            return StoreFault(f"the store met a {type(error).__name__}")
-
-
-def _overview(path: Path, since: int, now: int) -> Overview:
-    with closing(SqliteReader(path)) as reader:
-        return reader.overview(since, now)
-
-
-class SqliteStore:
+class SqliteStore(Lookups):
     """The store in one SQLite file. See the contract in bounced/store/__init__.py."""
 
-    def __init__(self, path: Path, writer: _Writer, reader: SqliteReader, policy: Policy) -> None:
+    def __init__(self, path: Path, writer: _Writer, policy: Policy) -> None:
         """Use `open` instead."""
-        self._path = path
+        super().__init__(path)
         self._writer = writer
-        self._reader = reader
         self._policy = policy
 
     @classmethod
@@ -364,11 +279,10 @@ class SqliteStore:
             claim.release()
             raise
         try:
-            reader = SqliteReader(path)
+            return cls(path, writer, policy)
         except StoreFault as fault:
             await writer.close()
             raise OperatorFault(f"cannot read {path}: {fault}", "check the owner and the mode of its directory") from None
-        return cls(path, writer, reader, policy)
 
     async def record(self, event: AnyEvent) -> Recorded:
         """Add an event and step its record, in one transaction. Returns when it is durable. Raises StoreFault."""
@@ -377,7 +291,7 @@ class SqliteStore:
 
     async def intern(self, opaque_id: str, key: AddressKey) -> None:
         """Make sure that `recipient_of(opaque_id)` answers `key`. Raises StoreFault, also if the id means somebody else."""
-        known: object = self._reader.recipient_of(opaque_id)
+        known: object = self.recipient_of(opaque_id)
         if known is None:
             known = await self._writer.submit(lambda connection: tables.intern(connection, opaque_id, key))
         if known != key:
@@ -409,11 +323,6 @@ class SqliteStore:
             place = await self._done(partial(tables.forget_mentions, key=key, after=place))
         await self._writer.empty_log()
 
-    async def overview(self, since: int, now: int) -> Overview:
-        """Count what there is, in a thread with a connection of its own. Raises StoreFault."""
-        self._reader.standings(None, 1)  # which a closed store cannot
-        return await asyncio.to_thread(_overview, self._path, since, now)
-
     async def rule(self, incident: str, ruling: Ruling, *, at: int, by: str, reason: str) -> int:
         """Let all that an incident holds count, or undo all that it did. Raises NoSuchIncident, StoreFault."""
         if await self._shelved(lambda shelf: incidents.ruled(shelf, incident, ruling, at=at, by=by, reason=reason)) is None:
@@ -439,43 +348,11 @@ class SqliteStore:
                 more = await asyncio.to_thread(next, pieces, False) is None
                 await asyncio.sleep(pause)
         except sqlite3.Error as error:
-            raise _fault(error) from None
+            raise fault_of(error) from None
         except OperatorFault:
-            self._reader.distrust()
+            self.distrust()
             self._writer.distrust()
             raise
-
-    def look_up(self, key: AddressKey) -> AddressRecord:
-        """Return the record of an address; an empty one for an address of which nothing is known. Raises StoreFault."""
-        return self._reader.look_up(key)
-
-    def history(self, key: AddressKey, newest: int | None = None) -> Sequence[AnyEvent]:
-        """Return the kept events of an address, oldest first: all of them, or the `newest` so many. Raises StoreFault."""
-        return self._reader.history(key, newest)
-
-    def standings(self, after: Place | None = None, limit: int = 1000) -> Sequence[tuple[AddressKey, Standing]]:
-        """Return standings in the order of address and scope, from the one after `after` on. Raises StoreFault."""
-        return self._reader.standings(after, limit)
-
-    def recipient_of(self, opaque_id: str) -> AddressKey | None:
-        """Return the recipient that was interned under this id. Raises StoreFault."""
-        return self._reader.recipient_of(opaque_id)
-
-    def tallies(self, since: str = "") -> Mapping[Tally, int]:
-        """Return the tallies from the day `since` on. Raises StoreFault."""
-        return self._reader.tallies(since)
-
-    def incidents(self) -> Sequence[Incident]:
-        """Return all incidents, newest first. Raises StoreFault."""
-        return self._reader.incidents()
-
-    def held_by(self, incident: str, after: AddressKey | None = None, limit: int = 500) -> Sequence[AddressKey]:
-        """Return addresses of which an incident holds or held a verdict, in their order. Raises StoreFault."""
-        return self._reader.held_by(incident, after, limit)
-
-    def unmatched(self) -> Sequence[Unmatched]:
-        """Return the groups of texts that no rule matched, the most frequent first. Raises StoreFault."""
-        return self._reader.unmatched()
 
     async def _shelved(self, work: Callable[[tables.Shelf], _T]) -> _T:
         """Do something about incidents in the next transaction."""
@@ -497,4 +374,4 @@ class SqliteStore:
             await self._writer.close()
         finally:
             # Last: a writing connection that is closed as the last one deletes the log, though the state may say that it must be there.
-            self._reader.close()
+            self.let_go()

@@ -106,6 +106,16 @@ def history(connection: sqlite3.Connection, key: AddressKey, newest: int | None 
     return tuple(event_of(EventRow(*row)) for row in connection.execute(_HISTORY, (key, most)).fetchall())
 
 
+def data_version(connection: sqlite3.Connection) -> int:
+    """Return what changes when another connection commits. Raises sqlite3.Error."""
+    return int(connection.execute("PRAGMA data_version").fetchone()[0])
+
+
+def known_addresses(connection: sqlite3.Connection) -> int:
+    """Count the addresses of which something is known. Raises sqlite3.Error."""
+    return int(connection.execute("SELECT count(*) FROM standing WHERE scope = '*'").fetchone()[0])
+
+
 def recipient_of(connection: sqlite3.Connection, opaque_id: str) -> AddressKey | None:
     """Return whom an opaque id means. Raises sqlite3.Error."""
     found = connection.execute("SELECT address FROM opaque WHERE id = ?", (pack(opaque_id),)).fetchall()
@@ -190,7 +200,7 @@ def standings(connection: sqlite3.Connection, after: Place | None, limit: int) -
 
 def overview(connection: sqlite3.Connection, since: int, now: int) -> Overview:
     """Count what there is. Raises sqlite3.Error."""
-    ((known,),) = connection.execute("SELECT count(*) FROM standing WHERE scope = '*'").fetchall()
+    known = known_addresses(connection)
     blocks = connection.execute(_BLOCKS, {"now": now}).fetchall()
     before = connection.execute(_LAST_BEFORE, (since - _LATE,)).fetchall()
     seen: dict[str, Counter[str]] = {"category": Counter(), "blocker.name": Counter()}

@@ -3,6 +3,7 @@
 import importlib
 import inspect
 import pkgutil
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 
 import bounced.store
 from bounced.policy import Policy
+from bounced.relay import RelayDoor
 from bounced.store import Store
 from bounced.store.memory import MemoryStore
+from bounced.store.relay import RelayedStore
 from bounced.store.sqlite import SqliteStore
 
 Opener = Callable[[Path], Awaitable[Store]]
@@ -36,7 +39,30 @@ async def _sqlite(directory: Path) -> Store:
     return await SqliteStore.open(directory / "bounced.db", Policy())
 
 
-OPENERS: dict[str, Opener] = {"MemoryStore": _memory, "SqliteStore": _sqlite}
+class _Relayed(RelayedStore):
+    """With the process that writes beside it, which ends with it."""
+
+    door: RelayDoor
+    written: SqliteStore
+
+    async def close(self) -> None:
+        await super().close()
+        await self.door.drain(5)
+        await self.written.close()
+
+
+async def _relayed(directory: Path) -> Store:
+    written = await SqliteStore.open(directory / "bounced.db", Policy())
+    door = RelayDoor(written)
+    sock = socket.socket(socket.AF_UNIX)
+    sock.bind(str(directory / "writer.sock"))
+    await door.listen(sock)
+    relayed = _Relayed(directory / "bounced.db", directory / "writer.sock")
+    relayed.door, relayed.written = door, written
+    return relayed
+
+
+OPENERS: dict[str, Opener] = {"MemoryStore": _memory, "SqliteStore": _sqlite, "RelayedStore": _relayed}
 """How each store is opened in an empty directory. A store that is found and not here fails the suite."""
 
 

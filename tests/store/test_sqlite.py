@@ -20,7 +20,8 @@ from bounced.outcome import Disposition
 from bounced.policy import Policy
 from bounced.record import AddressRecord
 from bounced.store import StoreFault, files, sqlite
-from bounced.store.sqlite import SqliteReader, SqliteStore
+from bounced.store.reader import SqliteReader
+from bounced.store.sqlite import SqliteStore
 from tests.store.events import ANNA, BERT, NEWS, NOON, bounced
 
 
