@@ -72,6 +72,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         policy = "p.sock"
         line = "/l.sock"
         http = "h.sock"
+        writer = "w.sock"
         socket_mode = "0666"
         socket_group = "mail"
         [metrics]

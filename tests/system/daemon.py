@@ -3,6 +3,7 @@
 For: tests of the whole. Never: a look inside; it is asked through its command line and its sockets alone.
 """
 
+import copy
 import fcntl
 import json
 import os
@@ -55,6 +56,7 @@ class Daemon:
         self.smtp = free_address()
         self.database = database or home / "bounced.db"
         self._module = module
+        self._role = "all"
         self._socket_group = socket_group
         self._handed_over = handed_over
         self._doors = doors
@@ -62,6 +64,14 @@ class Daemon:
         self._log = home / "bounced.log"
         self._config = home / "bounced.toml"
         self._config.write_text(_toml(self._settings()))
+
+    def as_role(self, role: str) -> "Daemon":
+        """Return the same installation in another role: a process of its own, with its own log."""
+        other = copy.copy(self)
+        other._role = role
+        other._process = None
+        other._log = self.home / f"{role}.log"
+        return other
 
     def door(self, name: str) -> Path:
         """Return the path of the socket of a query protocol, of `http` or of `lmtp`."""
@@ -75,14 +85,14 @@ class Daemon:
 
     def start(self) -> None:
         """Start it; returns when it says READY=1 to its service manager, which is us."""
-        at = self.home / "notify.sock"
+        at = self.home / f"notify-{self._role}.sock"
         at.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager, self._log.open("ab") as log:
             manager.bind(str(at))
             at.chmod(0o666)
             manager.setblocking(False)
             self._process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", *_WITH_LISTEN_PID, *self._command("serve")],
+                ["setpriv", "--pdeathsig", "KILL", *_WITH_LISTEN_PID, *self._command("serve", "--role", self._role)],
                 cwd=PROJECT,
                 env={**os.environ, "NOTIFY_SOCKET": str(at), **self._listen_environment()},
                 stdin=subprocess.DEVNULL,
@@ -190,7 +200,7 @@ class Daemon:
             "smtp": {"listen": [f"{host}:{port}"]},
             "lmtp": {"socket": str(self.door("lmtp"))},
             "query": {
-                **{name: str(self.door(name)) for name in ("socketmap", "policy", "line", "http")},
+                **{name: str(self.door(name)) for name in ("socketmap", "policy", "line", "http", "writer")},
                 "socket_group": self._socket_group,
             },
             "store": {"database": str(self.database)},
