@@ -20,6 +20,7 @@ from pathlib import Path
 import structlog
 
 from bounced import alarm, metrics, sockets, systemd
+from bounced.archive import Archive
 from bounced.config import changed, load
 from bounced.consult import Consult
 from bounced.fault import OperatorFault, OwnFault
@@ -43,6 +44,7 @@ from bounced.store import Store, StoreFault
 from bounced.store.relay import RelayedStore
 from bounced.store.sqlite import SqliteStore
 
+_TIDY_SECONDS = 3600.0
 _FLUSH_SECONDS = 10.0
 """Counts of refused mail are stored this often: a crash loses at most so many of them, and never a bounce."""
 
@@ -142,13 +144,17 @@ async def _build(config: Config, ring: KeyRing, stack: contextlib.AsyncExitStack
     store = await SqliteStore.open(config.store.database, policy_of(config))
     stack.push_async_callback(store.close)
     return_path = _return_path(config, ring)
+    kept = config.kept
+    unread = Maildir(kept.unread, kept.quota, kept.retention)
+    archive = Archive(kept.archive, kept.archive_quota, kept.retention) if kept.archive else None
     intake = Intake(
         domains=config.return_path.domains,
         return_path=return_path,
         rules=rules_of(config),
         store=store,
-        postmaster=Maildir(config.kept.postmaster, config.kept.quota),
-        unread=Maildir(config.kept.unread, config.kept.quota),
+        postmaster=Maildir(kept.postmaster, kept.quota),
+        unread=unread,
+        archive=archive,
         clock=time.time,
     )
     stack.push_async_callback(_flush, intake)
@@ -161,7 +167,14 @@ async def _build(config: Config, ring: KeyRing, stack: contextlib.AsyncExitStack
         "smtp": _Door([partial(sockets.tcp, *endpoint) for endpoint in config.smtp.listen], smtp.listen),
         "lmtp": _Door(_unix(config, config.lmtp.socket), partial(smtp.listen, lmtp=True)),
     }
-    for chore in (_flush_now_and_then(intake, store), _feed_watchdog(partial(_readable, store)), _take_stock(store), _scrub(store, end)):
+    chores = (
+        _flush_now_and_then(intake, store),
+        _tidy_now_and_then(unread, archive),
+        _feed_watchdog(partial(_readable, store)),
+        _take_stock(store),
+        _scrub(store, end),
+    )
+    for chore in chores:
         _begin(stack, chore)
     asked = _asked(config, return_path, store, stack)
     if role is Role.SMTP:
@@ -329,6 +342,18 @@ async def _scrub(store: SqliteStore, end: asyncio.Future[None]) -> None:
             return _finish(end, fault)
         else:
             return None
+
+
+async def _tidy_now_and_then(unread: Maildir, archive: Archive | None) -> None:
+    """Let go of kept mail in its time, also where no more comes."""
+    while True:
+        await asyncio.sleep(_TIDY_SECONDS)
+        try:
+            await unread.tidy()
+            if archive is not None:
+                await archive.tidy(int(time.time()))
+        except (OSError, OwnFault) as error:
+            structlog.get_logger("daemon").warning("daemon.untidy", why=str(error))
 
 
 async def _settle(store: Store) -> None:

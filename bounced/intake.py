@@ -15,6 +15,7 @@ import structlog
 
 from bounced import alarm, metrics
 from bounced.address import AddressError, AddressKey, address_key
+from bounced.archive import Archive
 from bounced.envelope import Envelope
 from bounced.fault import OwnFault
 from bounced.maildir import Maildir
@@ -57,15 +58,20 @@ class Intake:
         store: Store,
         postmaster: Maildir,
         unread: Maildir,
+        archive: Archive | None = None,
         clock: Callable[[], float],
     ) -> None:
-        """Put the parts together; `clock` gives Unix seconds. The `unread` Maildir gets what no reader understood."""
+        """Put the parts together; `clock` gives Unix seconds.
+
+        The `unread` Maildir gets what no reader understood, the archive all that counted.
+        """
         self._domains = frozenset(domain.lower() for domain in domains)
         self._return_path = return_path
         self._rules = rules
         self._store = store
         self._postmaster = postmaster
         self._unread = unread
+        self._archive = archive
         self._clock = clock
         self._refused: Counter[Tally] = Counter()
         self._told_apart: set[Tally] = set()
@@ -100,9 +106,18 @@ class Intake:
         if unread is not None and not recorded.fresh:
             # Else whoever holds one token could push out all that others have sent.
             unread.unlink(missing_ok=True)
+        if self._archive is not None and recorded.fresh:
+            await self._put_away(self._archive, _with_trace(envelope, content), envelope.received_at)
         self._count(event, recorded)
         self._tell(event, recorded, len(content))
         alarm.tell(recorded.turned)
+
+    async def _put_away(self, archive: Archive, content: bytes, at: int) -> None:
+        """Archive what is committed. That this fails is no reason to have the mail sent again."""
+        try:
+            await archive.keep(content, at)
+        except OSError as error:
+            self._log.warning("archive.failed", why=error.strerror)
 
     def use(self, return_path: ReturnPath, rules: RuleSet) -> None:
         """Go on with other keys and rules; mail that is being taken is judged by one set or the other."""

@@ -4,10 +4,12 @@ For: mail to postmaster and abuse, and returned mail that nobody could read. Nev
 """
 
 import asyncio
+import gzip
 import itertools
 import os
 import socket
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from bounced.fault import OwnFault
@@ -17,12 +19,18 @@ _MOST_MESSAGES = 10_000
 
 
 class Maildir:
-    """Messages in `path`, one file each, at most `quota` octets and 10,000 messages in all: beyond that the oldest go first."""
+    """Messages in `path`, one file each, at most `quota` octets and 10,000 messages in all: beyond that the oldest go first.
 
-    def __init__(self, path: Path, quota: int) -> None:
+    Without `retention` they stay until then; with it they go after so many seconds, and lie there compressed: they are for
+    `bounced explain` and `bounced ingest`, not for a mail program.
+    """
+
+    def __init__(self, path: Path, quota: int, retention: int | None = None, clock: Callable[[], float] = time.time) -> None:
         """Take `path` as it is; it is made when the first message comes."""
         self._path = path
         self._quota = quota
+        self._retention = retention
+        self._clock = clock
         self._serial = itertools.count()
         self._host = socket.gethostname().replace("/", "\\057").replace(":", "\\072")
         self._lock = asyncio.Lock()
@@ -47,11 +55,23 @@ class Maildir:
         except OSError as error:
             raise OwnFault(f"cannot read {self._path}: {error.strerror}") from error
 
+    async def tidy(self) -> None:
+        """Remove what is too old. Raises OwnFault."""
+        async with self._lock:
+            try:
+                await asyncio.to_thread(self._make_room, 0)
+            except OSError as error:
+                raise OwnFault(f"cannot tidy {self._path}: {error.strerror}") from error
+
     def _write(self, content: bytes) -> Path:
+        if self._retention is not None:
+            content = gzip.compress(content, mtime=0)
         for part in ("tmp", "new", "cur"):
             (self._path / part).mkdir(mode=0o700, parents=True, exist_ok=True)
         self._make_room(len(content))
         name = f"{time.time_ns() // 10**9}.P{os.getpid()}Q{next(self._serial)}R{os.urandom(4).hex()}.{self._host}"
+        if self._retention is not None:
+            name += ".gz"
         draft = self._path / "tmp" / name
         try:
             with open(draft, "xb", opener=_private) as file:
@@ -71,13 +91,14 @@ class Maildir:
 
     def _make_room(self, octets: int) -> None:
         kept = sorted(self._kept(), key=lambda file: file.name)
-        sizes = {file: file.stat().st_size for file in kept}
-        excess, most = sum(sizes.values()) + octets - self._quota, len(kept) + 1 - _MOST_MESSAGES
+        found = {file: file.stat() for file in kept}
+        excess, most = sum(one.st_size for one in found.values()) + octets - self._quota, len(kept) + 1 - _MOST_MESSAGES
+        oldest = 0.0 if self._retention is None else self._clock() - self._retention
         for number, file in enumerate(kept):
-            if excess <= 0 and number >= most:
+            if excess <= 0 and number >= most and found[file].st_mtime >= oldest:
                 return
             file.unlink(missing_ok=True)
-            excess -= sizes[file]
+            excess -= found[file].st_size
 
 
 def _private(path: str, flags: int) -> int:

@@ -215,6 +215,11 @@ class ReturnPath:
         return Claims(recipient=recipient, scope=scope, signed_at=signed_at, token=seal)
 
 
+def has_seal(local_part: str) -> bool:
+    """Tell whether a local part is shaped as a signed one; what that proves, `verify` tells."""
+    return _SEALED.fullmatch(local_part) is not None
+
+
 def _mac(secret: bytes, signed_at: int, scope: Scope, named: str) -> str:
     message = f"bounced return path 1\0{signed_at}\0{scope}\0{named}".encode()
     return _base32(hmac.digest(secret, message, "sha256")[:_MAC_OCTETS])

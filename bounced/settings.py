@@ -350,13 +350,16 @@ TREATMENTS: Mapping[str, Kind] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptSettings:
-    """Mail that is kept for people to read, in Maildirs."""
+    """Mail that is kept: in Maildirs, and in an archive."""
 
     postmaster: Annotated[Path, _PATH, "Mail to postmaster and abuse at the return-path domains."] = _STATE / "postmaster"
     unread: Annotated[Path, _PATH, "Bounces that were proved to be ours, but that no reader understood."] = _STATE / "unread"
     quota: Annotated[
         int, _size(1 << 20, 1 << 40), "The most octets of each Maildir; beyond it, and beyond 10,000 messages, the oldest mail goes."
     ] = 100 << 20
+    archive: Annotated[Path | None, _OPTIONAL_PATH, "Every bounce that was proved to be ours, as it came, compressed. Empty: none."] = None
+    archive_quota: Annotated[int, _size(1 << 20, 1 << 40), "The most octets of the archive; beyond it the oldest mail goes."] = 1 << 30
+    retention: Annotated[int, _duration(86400, 3650 * 86400), "How long unread bounces and the archive are kept."] = 90 * 86400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

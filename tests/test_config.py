@@ -89,6 +89,9 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         postmaster = "pm"
         unread = "ur"
         quota = "1GiB"
+        archive = "ar"
+        archive_quota = "2GiB"
+        retention = "5d"
         [rules]
         directory = "rules.d"
         [log]

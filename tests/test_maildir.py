@@ -1,7 +1,9 @@
 """The Maildir that has mail on disk before it says so."""
 
 import errno
+import gzip
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -115,3 +117,24 @@ async def test_returns_after_the_fsync_of_file_and_directory(tmp_path: Path, mon
     await Maildir(tmp_path, quota=100).keep(b"x")
 
     assert synced == ["tmp", "new"]
+
+
+async def test_what_has_a_time_lies_compressed_and_goes(tmp_path: Path) -> None:
+    """With a retention, messages lie compressed, and go when they are too old, whether or not another comes; without one they stay."""
+    now = time.time()
+    maildir = Maildir(tmp_path / "timed", 1 << 20, retention=3600, clock=lambda: now)
+    forever = Maildir(tmp_path / "untimed", 1 << 20, clock=lambda: now)
+    first = await maildir.keep(b"an unread bounce " * 100)
+    assert gzip.decompress(first.read_bytes()) == b"an unread bounce " * 100
+    await forever.keep(b"a letter")
+
+    now += 3500
+    for one in (maildir, forever):
+        await one.tidy()
+    assert await maildir.count() == await forever.count() == 1
+
+    now += 200
+    for one in (maildir, forever):
+        await one.tidy()
+    assert await maildir.count() == 0
+    assert await forever.count() == 1

@@ -5,7 +5,6 @@ For: whoever doubts a judgement, or wants to write a rule. Never: a change of an
 
 import json
 import logging
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import TYPE_CHECKING
 import click
 
 from bounced import config
-from bounced.cli.base import EX_NO_INPUT, Answer, as_json, ask, plain, when
+from bounced.cli.base import Answer, as_json, ask, plain, when
+from bounced.cli.messages import whole_files
 
 if TYPE_CHECKING:
     from bounced.explain import Explanation
@@ -77,23 +77,5 @@ def _explained(config_file: Path, paths: Sequence[str]) -> "Iterator[tuple[str, 
     # It writes a traceback, strangers' words in it, for mail that one of its detectors stumbles over.
     logging.getLogger("flufl.bounce").setLevel(logging.CRITICAL)
     rules = rules_of(config.load(config_file)) if config_file.exists() else RuleSet.builtin()
-    for name, content in _messages(paths):
+    for name, content in whole_files(paths):
         yield name, explain(content, rules)
-
-
-def _messages(paths: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    """Give each message with its name: as given for a file, as below DIR for what a directory holds."""
-    for given in paths:
-        if given == "-":
-            yield given, sys.stdin.buffer.read()
-            continue
-        root = Path(given)
-        try:
-            if root.is_dir():
-                files = sorted(path for path in root.rglob("*") if path.is_file())
-                yield from ((path.relative_to(root).as_posix(), path.read_bytes()) for path in files)
-            else:
-                yield given, root.read_bytes()
-        except OSError as error:
-            click.echo(f"bounced: cannot read {plain(given)}: {error.strerror}", err=True)
-            sys.exit(EX_NO_INPUT)

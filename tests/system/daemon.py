@@ -204,7 +204,7 @@ class Daemon:
                 "socket_group": self._socket_group,
             },
             "store": {"database": str(self.database)},
-            "kept": {"postmaster": str(self.home / "postmaster"), "unread": str(self.home / "unread")},
+            "kept": {name: str(self.home / name) for name in ("postmaster", "unread", "archive")},
         }
 
 
