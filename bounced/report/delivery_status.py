@@ -17,7 +17,7 @@ from bounced.status import Reply, StatusCode
 
 READER = "rfc3464"
 MAX_RECIPIENTS = 1000
-_STATUS_TYPES = ("message/delivery-status", "message/global-delivery-status", "text/delivery-status", "message/deliverystatus")
+STATUS_TYPES = ("message/delivery-status", "message/global-delivery-status", "text/delivery-status", "message/deliverystatus")
 _BLANK = re.compile(r"\n[ \t]*\n\s*")
 _NEARLY_BLANK = re.compile(r"\n[ \t]+\n")
 _RECIPIENT_FIELDS = ("final-recipient", "original-recipient", "x-actual-recipient", "x-supplementary-info", "action", "status")
@@ -43,13 +43,15 @@ Fields = dict[str, str]
 
 def read(message: Message) -> DeliveryReport | None:
     """Read a report that has a part of type message/delivery-status with at least one recipient."""
-    part = message.first(*_STATUS_TYPES)
-    if part is None:
-        return None
+    part = message.first(*STATUS_TYPES)
+    return of_part(message, part, copy_of(message)) if part else None
+
+
+def of_part(message: Message, part: Part, came_back: Copy | None) -> DeliveryReport | None:
+    """Read the report that stands in `part` of a message; None if it names no recipient."""
     per_message, groups = _groups(to_text(part.decoded(_STATUS_LIMIT), ""))
     if not groups:
         return None
-    came_back = copy_of(message)
     statuses = _statuses(message, part, groups, came_back)
     if not statuses:
         return None
@@ -93,8 +95,12 @@ def _groups(text: str) -> tuple[Fields, list[Fields]]:
 
 def _usual_groups(text: str) -> tuple[Fields, list[Fields]] | None:
     """Part the fields where the blank lines stand as in RFC 3464 section 2.1, each block without a name twice; None where they do not."""
-    if text.count("\n\n") > MAX_RECIPIENTS or _NEARLY_BLANK.search(text):
+    if text.count("\n\n") > MAX_RECIPIENTS:
         return None
+    if "\n " in text or "\n\t" in text:
+        if _NEARLY_BLANK.search(text):
+            return None
+        text = text.replace("\n ", " ").replace("\n\t", " ")
     blocks = text.strip("\n").split("\n\n")
     if len(blocks) == 1:
         return None

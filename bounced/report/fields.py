@@ -70,6 +70,7 @@ _TRAILING = ".,;:!?'`*_-"
 _FIELD = re.compile(r"([A-Za-z][A-Za-z0-9-]{1,40})[ \t]*:(.*)", re.DOTALL)
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{1,40}")
 _NAME_LIMIT = 60
+_MOST_NAMES = 512
 _MTA_LIMIT = 255
 _ACTIONS = {action.value: action for action in Action} | {
     "failure": Action.FAILED, "fail": Action.FAILED, "undeliverable": Action.FAILED, "hard": Action.FAILED, "bounced": Action.FAILED,
@@ -206,7 +207,7 @@ def pairs(block: str, every: bool = False) -> Iterator[tuple[str, str]]:
 
     Only names of RFC 3464 and X- names begin a field, since some systems do not fold what they quote; with `every`, all names do.
     """
-    usual = None if every else usual_fields(block)
+    usual = None if every else usual_fields(block.replace("\n ", " ").replace("\n\t", " "))
     if usual:
         yield from usual.items()
         return
@@ -233,25 +234,28 @@ _KNOWN = {
 
 
 def usual_fields(block: str) -> dict[str, str] | None:
-    """Return the fields of a block in which every line begins a known field, each its own, or is folded as it must be; else None."""
-    if "\n " in block or "\n\t" in block:
-        block = block.replace("\n ", " ").replace("\n\t", " ")
+    """Return the fields of an unfolded block in which every line begins a known field, each its own; else None."""
     lines = block.split("\n")
-    found: dict[str, str] = {}
-    for line in lines:
-        written, colon, value = line.partition(":")
-        name = _field_name(written) if colon and len(written) <= _NAME_LIMIT else ""
-        if not name:
-            return None
-        found[name] = value.strip()
+    try:
+        found = {_NAMES[name]: value.strip() for name, value in [line.split(":", 1) for line in lines]}
+    except (KeyError, ValueError):
+        return None
     return found if len(found) == len(lines) else None
 
 
-@lru_cache(maxsize=512)
-def _field_name(written: str) -> str:
-    """Return a name in lower case if it begins a field, else nothing."""
-    name = written.rstrip(" \t")
-    return name.lower() if _NAME.fullmatch(name) and _begins_field(name) else ""
+class _Names(dict[str, str]):
+    """Names that begin a field, as written, to the same in lower case; no more of them are remembered than reports have."""
+
+    def __missing__(self, written: str) -> str:
+        name = written.rstrip(" \t")
+        if len(written) > _NAME_LIMIT or not (_NAME.fullmatch(name) and _begins_field(name)):
+            raise KeyError
+        if len(self) < _MOST_NAMES:
+            self[written] = name.lower()
+        return name.lower()
+
+
+_NAMES = _Names()
 
 
 @lru_cache(maxsize=1024)

@@ -20,21 +20,7 @@ TEXT_LIMIT = 128 << 10
 _BOUNDARY_LIMIT = 256  # RFC 2046 says 70; longer ones are met
 _HEADER_VALUE_LIMIT = 16 << 10
 _LF = 10
-_FIELD_START = re.compile(rb"[!-9;-~]{1,100}[ \t]*:")
-# The first Content-Type, with a boundary only if it is written as usual.
-_USUAL_START = re.compile(rb"(?!content-type)[a-z][a-z-]{1,40}:", re.IGNORECASE)
-_USUAL_REPORT = re.compile(
-    rb"\ncontent-type:(?:[ \t]*multipart/report;[ \t]*(?:\n[ \t]+)?(?:report-type=(?:\"[a-z-]{1,40}\"|[a-z-]{1,40});[ \t]*"
-    rb"(?:\n[ \t]+)?)?boundary="
-    rb"(?:\"([\w'()+,./:=-]{1,100})\"|([\w'()+,./:=-]{1,100}))(?=[;\n]))?",
-    re.IGNORECASE,
-)
-_USUAL_PART = re.compile(
-    rb"(?:content-(?:description|id|language):[^\n]{0,200}\n){0,3}content-type:[ \t]*([a-z]{1,20}/[a-z0-9.-]{1,60})(?:;[^\n]{0,200}"
-    rb"(?:\n[ \t][^\n]{1,200}){0,5})?\n(?:content-[a-z-]{1,40}:[^\n]{0,200}\n){0,3}\n",
-    re.IGNORECASE,
-)
-_USUAL_PARTS = 10
+FIELD_START = re.compile(rb"[!-9;-~]{1,100}[ \t]*:")
 _PARAMETER = re.compile(r';[ \t]*([A-Za-z0-9_*-]{1,40})[ \t]*=[ \t]*(?:"([^"]{0,300})"|([^\s;"]{1,300}))')
 _ENCODED_WORD = re.compile(r"=\?([^?\s]{1,40})\?([bBqQ])\?([^?]{0,2000})\?=(?:\s{1,8}(?==\?))?")
 _NOT_BASE64 = bytes(set(range(256)) - set(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"))
@@ -181,9 +167,17 @@ class Message(NamedTuple):
 
 def scan(content: bytes) -> Message:
     """Find the parts of a message. Total: whatever `content` holds, a Message comes back."""
-    buffer = _with_line_feeds(content[:SCAN_LIMIT]).lstrip(b"\n")
-    over_limit = len(content) > SCAN_LIMIT
-    return _usual(buffer, over_limit) or _scan(buffer, 0, len(buffer), 0, over_limit)
+    return scan_plain(plain(content), len(content) > SCAN_LIMIT)
+
+
+def plain(content: bytes) -> bytes:
+    """Return what is scanned of a message: so much as the limit lets, lines ended by LF, no blank lines ahead."""
+    return _with_line_feeds(content[:SCAN_LIMIT]).lstrip(b"\n")
+
+
+def scan_plain(buffer: bytes, over_limit: bool) -> Message:
+    """Scan what `plain` made of a message; `over_limit`: it was longer."""
+    return _scan(buffer, 0, len(buffer), 0, over_limit)
 
 
 def inner_message(part: Part) -> Message:
@@ -209,50 +203,17 @@ def _inner(part: Part) -> tuple[bytes, int, int]:
     return buffer, start, end
 
 
-def _usual(buffer: bytes, over_limit: bool) -> Message | None:
-    """Scan a message whose header and parts are written as nearly all reports are; what it returns is what `_scan` would.
-
-    None if anything is not plain: then the whole way is gone.
-    """
-    blank = buffer.find(b"\n\n", 0, HEADER_LIMIT)
-    found = _USUAL_REPORT.search(buffer, 0, blank + 1) if blank > 0 and _USUAL_START.match(buffer) else None
-    boundary = found and (found[1] or found[2])
-    if not found or not boundary or buffer.count(b"\n", 0, blank) > HEADER_LINES:
-        return None
-    leaves: list[Part] = []
-    delimiter = b"\n--" + boundary
-    opened, over = 0, False
-    at = buffer.find(delimiter, blank + 1)
-    for _ in range(_USUAL_PARTS):
-        if at < 0:
-            break
-        if opened:
-            head = _USUAL_PART.match(buffer, opened, at)
-            if not head or len(leaves) >= PARTS:
-                return None
-            part = Part(buffer, Headers(buffer[opened : head.end() - 2]), head[1].decode("ascii").lower(), head.end(), at, 1)
-            over = _collect(leaves, part) or over
-        opened = at + len(delimiter) + 1
-        mark = buffer[opened - 1 : opened + 1]
-        if mark == b"--":
-            return Message(Headers(buffer[:blank]), "multipart/report", tuple(leaves), over or over_limit) if leaves else None
-        if mark[:1] != b"\n":
-            return None
-        at = buffer.find(delimiter, opened - 1)
-    return None
-
-
 def _scan(buffer: bytes, start: int, end: int, level: int, over_limit: bool) -> Message:
     headers, body, over = _headers(buffer, start, end)
     over_limit = over_limit or over
     leaves: list[Part] = []
     content_type = media_type(headers)
     if not over:
-        over_limit = _collect(leaves, Part(buffer, headers, content_type, body, end, level)) or over_limit
+        over_limit = collect(leaves, Part(buffer, headers, content_type, body, end, level)) or over_limit
     return Message(headers, content_type, tuple(leaves), over_limit)
 
 
-def _collect(leaves: list[Part], part: Part) -> bool:
+def collect(leaves: list[Part], part: Part) -> bool:
     """Add the leaves of `part`; tell whether a limit stopped it."""
     if not part.content_type.startswith("multipart/"):
         leaves.append(part)
@@ -269,7 +230,7 @@ def _collect(leaves: list[Part], part: Part) -> bool:
             return True
         headers, body, over_here = _headers(part.buffer, start, end)
         child = Part(part.buffer, headers, media_type(headers), body, end, part.level + 1)
-        over = over_here or _collect(leaves, child) or over
+        over = over_here or collect(leaves, child) or over
     return over
 
 
@@ -321,7 +282,7 @@ def _headers(buffer: bytes, start: int, end: int) -> tuple[Headers, int, bool]:
         if limit < end:
             return Headers(buffer[start:limit]), limit, True
         blank = end
-    if not _FIELD_START.match(buffer, start, end) and not buffer.startswith((b"From ", b">From "), start):
+    if not FIELD_START.match(buffer, start, end) and not buffer.startswith((b"From ", b">From "), start):
         return Headers(b""), start, False
     block = buffer[start:blank]
     if block.count(b"\n") > HEADER_LINES:

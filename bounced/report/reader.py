@@ -4,15 +4,19 @@ For: choosing who reads: the standards first, then the one dialect that recogniz
 whatever the octets are; the clock; more work than the bounds of mime allow.
 """
 
-from bounced.report import Report, Unrecognized, automatic, delivery_status, feedback, last_resort
+from bounced.report import Report, Unrecognized, automatic, delivery_status, feedback, last_resort, usual
 from bounced.report.dialects import DIALECTS
-from bounced.report.mime import Message, inner_message, scan
+from bounced.report.mime import SCAN_LIMIT, Message, inner_message, plain, scan_plain
 from bounced.report.prose import Letter, letter
 
 
 def read(content: bytes) -> Report:
     """Return what a message says, or Unrecognized. Total and deterministic; CPU and memory are bounded whatever the size."""
-    message = scan(content)
+    buffer = plain(content)
+    usual_report = usual.read(buffer)
+    if usual_report is not None:
+        return usual_report
+    message = scan_plain(buffer, len(content) > SCAN_LIMIT)
     report = _read(message)
     if report is not None:
         return report

@@ -1,0 +1,93 @@
+"""The short way through a report that is written as nearly all are: multipart/report, its parts plain, its fields in RFC 3464's order.
+
+For: not touching what is not needed. The parts up to the delivery status are found, their fields read; what came back of the original, the
+most of nearly every bounce, is left unscanned until somebody asks. Never: another answer than the long way gives (mime, then
+delivery_status): what is not written as usual is left to that.
+"""
+
+import re
+from functools import lru_cache
+from typing import NamedTuple
+
+from bounced.report import DeliveryReport, Returned, delivery_status
+from bounced.report.mime import FIELD_START, HEADER_LINES, PARTS, Headers, Message, Part, collect, media_type, scan_plain
+from bounced.report.returned import returned
+
+_HEADER_LIMIT = 16 << 10
+_PART_HEADER_LIMIT = 400
+_PARTS = 10
+_FEW_LINES = 2 * HEADER_LINES
+"""Octets that cannot hold more lines than a header may have: a line takes two."""
+
+_CONTENT_TYPE = b"\ncontent-type:"
+_FIRST_FIELD = re.compile(rb"(?!content-type)[a-z][a-z-]{1,40}:", re.IGNORECASE)
+_REPORT = re.compile(
+    rb"[ \t]*multipart/report;[ \t]*(?:\n[ \t]+)?(?:report-type=(?:\"[a-z-]{1,40}\"|[a-z-]{1,40});[ \t]*(?:\n[ \t]+)?)?"
+    rb"boundary=(?:\"([\w'()+,./:=-]{1,100})\"|([\w'()+,./:=-]{1,100}))(?=[;\n])",
+    re.IGNORECASE,
+)
+
+
+class Unscanned(NamedTuple):
+    """What came back of the original mail, somewhere in a message that was not scanned to its end: a Copy."""
+
+    buffer: bytes
+
+    def read(self) -> Returned | None:
+        """Scan the message, and read the headers."""
+        return returned(scan_plain(self.buffer, over_limit=False))
+
+    def __repr__(self) -> str:
+        """Show no mail to who looks at the report."""
+        return "Unscanned()"
+
+
+def read(buffer: bytes) -> DeliveryReport | None:
+    """Read a usual report in what `mime.plain` made of a message; None if it is not plainly one."""
+    message = opening(buffer)
+    return delivery_status.of_part(message, message.parts[-1], Unscanned(buffer)) if message else None
+
+
+def opening(buffer: bytes) -> Message | None:
+    """Return a report as `mime.scan` finds it, up to the delivery status, its last part then; None if anything is not plain."""
+    blank = buffer.find(b"\n\n", 0, _HEADER_LIMIT)
+    at = buffer[:blank].lower().find(_CONTENT_TYPE) if blank > 0 and _FIRST_FIELD.match(buffer) else -1
+    found = _REPORT.match(buffer, at + len(_CONTENT_TYPE), blank + 1) if at >= 0 else None
+    if not found or (blank > _FEW_LINES and buffer.count(b"\n", 0, blank) > HEADER_LINES):
+        return None
+    delimiter = b"\n--" + (found[1] or found[2])
+    headers = Headers(buffer[:blank])
+    leaves: list[Part] = []
+    after = buffer.find(delimiter, blank + 1) + len(delimiter)
+    mark = buffer[after : after + 1] if after >= len(delimiter) else b""
+    for _ in range(_PARTS):
+        if mark != b"\n":
+            return None
+        at = buffer.find(delimiter, after)
+        begun, after = after + 1, at + len(delimiter)
+        mark = buffer[after : after + 1]
+        if at < 0 or not (mark == b"\n" or buffer.startswith(b"--", after)):
+            return None
+        blank = buffer.find(b"\n\n", begun, at)
+        block = buffer[begun:blank] if begun < blank < begun + _PART_HEADER_LIMIT else b""
+        content_type = _media_type(block)
+        if not content_type or len(leaves) >= PARTS:
+            return None
+        part = Part(buffer, Headers(block), content_type, blank + 2, at, 1)
+        if content_type.startswith("multipart/"):
+            before = len(leaves)
+            collect(leaves, part)
+            for place in range(before, len(leaves)):
+                if leaves[place].content_type in delivery_status.STATUS_TYPES:
+                    return Message(headers, "multipart/report", tuple(leaves[: place + 1]), over_limit=False)
+        else:
+            leaves.append(part)
+            if content_type in delivery_status.STATUS_TYPES:
+                return Message(headers, "multipart/report", tuple(leaves), over_limit=False)
+    return None
+
+
+@lru_cache(maxsize=256)
+def _media_type(block: bytes) -> str:
+    """Return the media type that a part's header block tells; nothing if it is none. Systems write the same for every mail."""
+    return media_type(Headers(block)) if FIELD_START.match(block) else ""
