@@ -17,6 +17,9 @@ MAX_OCTETS = 320
 MAX_DOMAIN = 255
 """Octets of a domain as A-labels (RFC 5321 section 4.5.3.1.2)."""
 
+DRILL_DOMAIN = "doctor.invalid"
+"""Mailboxes that nobody has (RFC 2606): what is told of them is a drill, written down, but counted to nothing (`is_drill`)."""
+
 _OVERLONG = f"the address has more than {MAX_OCTETS} octets"
 _ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-\xa0-\U0010ffff"
 # Dots where RFC 5321 forbids them (a..b@, a.@) are living mailboxes at Japanese carriers.
@@ -83,6 +86,11 @@ def address_key(text: str) -> AddressKey:
     if len(text) <= MAX_DOMAIN and _USUAL.fullmatch(text):
         return AddressKey(text.lower())
     return Mailbox.parse(text).key
+
+
+def is_drill(key: AddressKey) -> bool:
+    """Tell whether an address is one of the fire drill's."""
+    return key.endswith(f"@{DRILL_DOMAIN}")
 
 
 def _quote(local_part: str) -> str:

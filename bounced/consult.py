@@ -12,7 +12,7 @@ from typing import assert_never
 import structlog
 from msgspec.structs import replace
 
-from bounced.address import AddressError, AddressKey, Mailbox, address_key
+from bounced.address import AddressError, AddressKey, Mailbox, address_key, is_drill
 from bounced.incident import Incident, Ruling
 from bounced.maildir import Maildir
 from bounced.policy import awaits_success
@@ -150,7 +150,7 @@ class Consult:
         pseudonym = self._return_path.ring.pseudonyms(key)[0]
         now = self.now()
         because = f"forgotten: {without(reason, key)}"
-        for standing in self._store.look_up(key).standings:
+        for standing in () if is_drill(key) else self._store.look_up(key).standings:
             if standing.released_at is not None:
                 # The memory of the tokens goes, and with it what else keeps old ones from blocking again.
                 await self._store.record(Released(at=standing.released_at, key=pseudonym, scope=standing.scope, by=by, reason=because))

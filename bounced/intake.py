@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import structlog
 
 from bounced import alarm, metrics
-from bounced.address import AddressError, AddressKey, address_key
+from bounced.address import AddressError, AddressKey, address_key, is_drill
 from bounced.archive import Archive
 from bounced.envelope import Envelope
 from bounced.fault import OwnFault
@@ -230,6 +230,8 @@ class Intake:
         return refusal
 
     def _count(self, event: AnyEvent, recorded: Recorded) -> None:
+        if is_drill(event.key):
+            return
         if not recorded.fresh:
             metrics.RECEIVED.labels("repeated").inc()
             return

@@ -14,6 +14,7 @@ import click
 from bounced import __version__
 from bounced.cli import addresses, overview, reading, running
 from bounced.cli.base import EX_CONFIG, EX_DATA, EX_TRY_LATER, EX_UNAVAILABLE, EX_USAGE, Unreachable
+from bounced.cli.doctoring import doctor
 from bounced.cli.ingesting import ingest
 from bounced.cli.replaying import replay_
 from bounced.fault import Fault, OperatorFault, PeerFault
@@ -70,6 +71,6 @@ for _command in (
     *(running.serve, running.try_, running.rotate_key, running.config_),
     *(addresses.check, addresses.why, addresses.list_, addresses.sign, addresses.verify),
     *(addresses.block, addresses.release, addresses.delivered, addresses.forget),
-    *(overview.stats, overview.backscatter, overview.incidents, reading.explain_, reading.unmatched, ingest, replay_),
+    *(overview.stats, overview.backscatter, overview.incidents, reading.explain_, reading.unmatched, ingest, replay_, doctor),
 ):
     cli.add_command(_command)

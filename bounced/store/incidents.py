@@ -11,7 +11,7 @@ from typing import Protocol
 
 from msgspec import structs
 
-from bounced.address import AddressKey
+from bounced.address import AddressKey, is_drill
 from bounced.guard import Closed, Holding, Opened, Watch, learn, observe, settle
 from bounced.incident import Act, Incident, Kind, Ruling, accepted, is_flood, joined, opened, refusal_subject, refused, settled
 from bounced.outcome import Disposition
@@ -76,7 +76,7 @@ class Shelf(Protocol):
 
 def guarded(shelf: Shelf, before: AddressRecord, event: AnyEvent, policy: Policy) -> tuple[AnyEvent, tuple[Incident, ...]]:
     """Ask the guard of the provider; return the event as it is to be recorded, and the outages that opened or closed."""
-    if not isinstance(event, Bounced | Noticed) or event.provider is None or not policy.outage_guard:
+    if not isinstance(event, Bounced | Noticed) or event.provider is None or not policy.outage_guard or is_drill(event.key):
         return event, ()
     hard = isinstance(event, Bounced) and _would_block(event, policy)
     known = hard and established(before, event.at)
@@ -103,6 +103,8 @@ def guarded(shelf: Shelf, before: AddressRecord, event: AnyEvent, policy: Policy
 
 def told(shelf: Shelf, event: AnyEvent) -> tuple[Incident, ...]:
     """Count an event that was recorded to the incident that it belongs to; return what it opened or closed."""
+    if is_drill(event.key):
+        return ()
     match event:
         case Bounced() if (subject := refusal_subject(event)) is not None:
             found = shelf.open_incidents(Kind.REFUSED, subject)

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from bounced.address import AddressKey
+from bounced.address import AddressKey, is_drill
 from bounced.guard import Slots, Watch
 from bounced.incident import Incident
 from bounced.outcome.judge import UNMATCHED
@@ -134,7 +134,7 @@ def replayed(event: AnyEvent) -> Tally:
 
 def unmatched_of(event: AnyEvent) -> Unmatched | None:
     """Return the group that an event begins or joins, if no rule matched its text."""
-    if not isinstance(event, Bounced) or event.outcome.rule != UNMATCHED:
+    if not isinstance(event, Bounced) or event.outcome.rule != UNMATCHED or is_drill(event.key):
         return None
     text = event.outcome.diagnostic
     return Unmatched(similarity_key(text), 1, event.at, event.at, sample_of(text))

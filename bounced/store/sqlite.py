@@ -17,7 +17,7 @@ from typing import Self, TypeVar
 
 import aiosqlite
 
-from bounced.address import AddressKey
+from bounced.address import AddressKey, is_drill
 from bounced.fault import OperatorFault
 from bounced.incident import Act, Incident, Ruling
 from bounced.policy import Policy
@@ -318,6 +318,8 @@ class SqliteStore(Lookups):
     async def forget(self, key: AddressKey) -> None:
         """Erase an address from the database and its log. Raises StoreFault."""
         await self._writer.submit(lambda connection: tables.forget(connection, key))
+        if is_drill(key):
+            return  # nobody's mail speaks of it, and it is no secret
         place: int | None = 0
         while place is not None:
             place = await self._done(partial(tables.forget_mentions, key=key, after=place))
