@@ -4,6 +4,7 @@ import random
 from dataclasses import replace
 
 import pytest
+from msgspec import structs
 
 from bounced.address import AddressKey
 from bounced.incident import (
@@ -57,15 +58,15 @@ def test_a_bounce_without_blocker_is_none() -> None:
 
 def test_subjects_tell_what_of_ours() -> None:
     """The same list that refuses two of our addresses is two subjects; without an address its name alone is."""
-    assert refusal_subject(refusal(blocker=replace(LIST, ours="192.0.2.2"))) != refusal_subject(refusal())
+    assert refusal_subject(refusal(blocker=structs.replace(LIST, ours="192.0.2.2"))) != refusal_subject(refusal())
     assert refusal_subject(refusal(blocker=Blocker(name="google"))) == "google"
 
 
 def test_the_first_known_address_of_removal_stays() -> None:
     """Where only a later text tells where to ask, that is kept, and not replaced."""
-    incident = refused(None, refusal(blocker=replace(LIST, delisting=None)))
+    incident = refused(None, refusal(blocker=structs.replace(LIST, delisting=None)))
     incident = refused(incident, refusal())
-    incident = refused(incident, refusal(blocker=replace(LIST, delisting="https://evil.example")))
+    incident = refused(incident, refusal(blocker=structs.replace(LIST, delisting="https://evil.example")))
     assert incident is not None
     assert incident.delisting == LIST.delisting
 

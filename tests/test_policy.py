@@ -176,7 +176,7 @@ TRANSITIONS: dict[str, tuple[Sequence[AnyEvent], tuple[Standing, ...]]] = {
         (replace(SOFT_BLOCK, cause=Cause.HARD, category="no-such-user"),),
     ),
     "a second hard bounce changes nothing": (
-        [HARD, replace(HARD, at=200, outcome=dataclasses.replace(HARD.outcome, category=Category.INACTIVE))],
+        [HARD, replace(HARD, at=200, outcome=replace(HARD.outcome, category=Category.INACTIVE))],
         (HARD_BLOCK,),
     ),
     "soft does not replace hard": ([HARD, *FIVE_SOFT], (replace(HARD_BLOCK, struck=(50,) * 5),)),
@@ -693,7 +693,7 @@ def test_permanent_categories_are_those_of_the_rules() -> None:
 def test_thresholds_by_category() -> None:
     """The category of the bounce that comes decides how many in a row are too many, whatever those before it were."""
     policy = Policy(soft_limit=3, categories={FULL: Treatment(action=Effect.STRIKE, threshold=30)})
-    other = dataclasses.replace(soft(99).outcome, category=Category.NETWORK)
+    other = replace(soft(99).outcome, category=Category.NETWORK)
     record = total(*(soft(at) for at in range(29)), policy=policy)
     assert record.block(NEWS, 300) is None
     assert record.standing(EVERYWHERE).strikes == 29

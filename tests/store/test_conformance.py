@@ -1,7 +1,6 @@
 """What every store promises (bounced/store/__init__.py), asked of every store that there is."""
 
 import asyncio
-import dataclasses
 from functools import reduce
 
 import pytest
@@ -312,7 +311,7 @@ async def test_others_mention_the_forgotten_no_more(store: Store) -> None:
     """What a bounce of somebody else says of the address is taken out of it, in any case, and nothing of longer addresses."""
     words = "550 5.1.1 <ANNA@Example.org>: b+x+anna=example.org@b.test for\nanna@example.org, joanna@example.org, anna@example.org.uk"
     mentioning = replace(bounced(1, Disposition.BLOCKED, BERT), final_recipient="anna@example.org")
-    mentioning = replace(mentioning, outcome=dataclasses.replace(mentioning.outcome, diagnostic=words))
+    mentioning = replace(mentioning, outcome=replace(mentioning.outcome, diagnostic=words))
     await store.record(mentioning)
     await store.record(bounced(2, Disposition.HARD))
     await store.forget(ANNA)
@@ -320,7 +319,7 @@ async def test_others_mention_the_forgotten_no_more(store: Store) -> None:
     assert event == replace(
         mentioning,
         final_recipient="[forgotten]",
-        outcome=dataclasses.replace(
+        outcome=replace(
             mentioning.outcome,
             diagnostic="550 5.1.1 <[forgotten]>: b+x+[forgotten]@b.test for\n[forgotten], joanna@example.org, anna@example.org.uk",
         ),
@@ -331,7 +330,7 @@ async def test_others_mention_the_forgotten_no_more(store: Store) -> None:
 def unmatched(mail: int, text: str, at: int = NOON) -> AnyEvent:
     """Return a bounce whose text no rule matched."""
     event = bounced(mail, at=at)
-    return replace(event, outcome=dataclasses.replace(event.outcome, rule=UNMATCHED, diagnostic=text))
+    return replace(event, outcome=replace(event.outcome, rule=UNMATCHED, diagnostic=text))
 
 
 async def test_texts_that_no_rule_matched_are_grouped(store: Store) -> None:

@@ -30,7 +30,7 @@ def dead(mail: int, key: AddressKey, at: int = NOON, provider: str = "google") -
     return replace(
         bounced(mail, Disposition.HARD, key, at),
         provider=provider,
-        outcome=dataclasses.replace(bounced(mail, Disposition.HARD).outcome, blocker=None),
+        outcome=replace(bounced(mail, Disposition.HARD).outcome, blocker=None),
     )
 
 

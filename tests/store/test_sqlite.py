@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import dataclasses
 import resource
 import sqlite3
 import threading
@@ -332,7 +331,7 @@ async def test_no_file_has_the_forgotten_address(sqlite_store: SqliteStore, tmp_
     for mail in range(400):
         key = marker if mail % 4 == 0 else AddressKey(f"user{mail}@example.org")
         event = bounced(mail, Disposition.HARD, key, NOON + mail)
-        await sqlite_store.record(replace(event, outcome=dataclasses.replace(event.outcome, diagnostic=words)))
+        await sqlite_store.record(replace(event, outcome=replace(event.outcome, diagnostic=words)))
     await sqlite_store.intern("a" * 16, marker)
     assert traces(tmp_path, b"anna.marker")
     await sqlite_store.forget(marker)
