@@ -43,6 +43,7 @@ from bounced.smtp.door import SmtpDoor, SmtpSettings
 from bounced.store import Store, StoreFault
 from bounced.store.relay import RelayedStore
 from bounced.store.sqlite import SqliteStore
+from bounced.trust import Trust
 
 _TIDY_SECONDS = 3600.0
 _FLUSH_SECONDS = 10.0
@@ -155,6 +156,7 @@ async def _build(config: Config, ring: KeyRing, stack: contextlib.AsyncExitStack
         postmaster=Maildir(kept.postmaster, kept.quota),
         unread=unread,
         archive=archive,
+        trust=Trust(verp=config.return_path.unsigned, feedback=frozenset(config.feedback.mailboxes), networks=config.feedback.trusted),
         clock=time.time,
     )
     stack.push_async_callback(_flush, intake)

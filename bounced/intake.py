@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import assert_never
 
 import structlog
 
@@ -30,8 +31,11 @@ from bounced.report.reader import read
 from bounced.returnpath import Claims, Refusal, ReturnPath
 from bounced.store import Recorded, Store, Tally
 from bounced.store.rows import replayed
+from bounced.trust import ClassicVerp, FeedbackMailbox, Trust, unsigned_claims
 
 _LOCAL_MAILBOXES = {"postmaster", "abuse"}
+NO_TRUST = Trust()
+
 _MOST_TALLIES = 1000
 """Sources told apart on one day; a flood from more is counted under one name. Each is a row of the store."""
 
@@ -43,7 +47,8 @@ class LocalMailbox:
     name: str
 
 
-Admission = Claims | LocalMailbox | Refusal
+Admitted = Claims | ClassicVerp | FeedbackMailbox | LocalMailbox
+Admission = Admitted | Refusal
 
 
 class Intake:
@@ -59,6 +64,7 @@ class Intake:
         postmaster: Maildir,
         unread: Maildir,
         archive: Archive | None = None,
+        trust: Trust = NO_TRUST,
         clock: Callable[[], float],
     ) -> None:
         """Put the parts together; `clock` gives Unix seconds.
@@ -72,6 +78,7 @@ class Intake:
         self._postmaster = postmaster
         self._unread = unread
         self._archive = archive
+        self._trust = trust
         self._clock = clock
         self._refused: Counter[Tally] = Counter()
         self._told_apart: set[Tally] = set()
@@ -88,9 +95,13 @@ class Intake:
         if local_part.lower() in _LOCAL_MAILBOXES:
             return LocalMailbox(local_part.lower())
         claims = self._return_path.verify(local_part, envelope.received_at, self._store.recipient_of)
-        return self._refuse(claims, envelope) if isinstance(claims, Refusal) else claims
+        if not isinstance(claims, Refusal):
+            return claims
+        # A seal that does not hold is no classic VERP either.
+        trusted = self._trust.admits(local_part) if claims is Refusal.FOREIGN else None
+        return trusted or self._refuse(claims, envelope)
 
-    async def accept(self, envelope: Envelope, admission: Claims | LocalMailbox, content: bytes) -> None:
+    async def accept(self, envelope: Envelope, admission: Admitted, content: bytes) -> None:
         """After DATA: read, judge and commit. Returns when it is on disk; raises OwnFault when it is not, and then nothing has changed."""
         if isinstance(admission, LocalMailbox):
             await self._postmaster.keep(_with_trace(envelope, content))
@@ -99,10 +110,15 @@ class Intake:
             return
         with metrics.PARSE_SECONDS.time():
             report = read(content)
-            event = self._event(report, admission, envelope)
+            claims = self._claims(report, admission, envelope, content)
+            event = None if claims is None else self._event(report, claims, envelope)
+        if claims is None or event is None:
+            await self._unread.keep(_with_trace(envelope, content))
+            self._log.warning("feedback.unattributed", client=envelope.client, size=len(content))
+            return
         unread = await self._unread.keep(_with_trace(envelope, content)) if isinstance(report, Unrecognized) else None
         with metrics.COMMIT_SECONDS.time(), metrics.RECEIVED.labels("failed").count_exceptions(OwnFault):
-            recorded = self._of_the_forgotten(event, admission) or await self._store.record(event)
+            recorded = self._of_the_forgotten(event, claims) or await self._store.record(event)
         if unread is not None and not recorded.fresh:
             # Else whoever holds one token could push out all that others have sent.
             unread.unlink(missing_ok=True)
@@ -146,6 +162,34 @@ class Intake:
                 return Recorded(record, record, fresh=False)
         return None
 
+    def _claims(
+        self, report: Report, admission: Claims | ClassicVerp | FeedbackMailbox, envelope: Envelope, content: bytes
+    ) -> Claims | None:
+        """Tell whom a report concerns: by the seal, or by what the operator trusts instead. None: nobody whom it could prove."""
+        match admission:
+            case Claims():
+                return admission
+            case ClassicVerp(recipient=recipient):
+                return self._unsigned(recipient, report, content, envelope.received_at, way="verp")
+            case FeedbackMailbox():
+                return self._complainer(report, envelope, content) if isinstance(report, FeedbackReport) else None
+            case _:
+                assert_never(admission)
+
+    def _complainer(self, report: FeedbackReport, envelope: Envelope, content: bytes) -> Claims | None:
+        """Tell who complained: by the signed return path of the mail that the report returns, else as it says, where that is trusted."""
+        local_part, _, domain = ((report.returned and report.returned.return_path) or "").rpartition("@")
+        if domain.lower() in self._domains:
+            claims = self._return_path.verify(local_part, envelope.received_at, self._store.recipient_of)
+            if isinstance(claims, Claims):
+                return claims
+        recipient = self._trust.named_by(report, envelope.client)
+        return self._unsigned(recipient, report, content, envelope.received_at, way="feedback") if recipient else None
+
+    def _unsigned(self, recipient: AddressKey, report: Report, content: bytes, at: int, *, way: str) -> Claims:
+        """Say it as a seal would; the stream, which nothing tells, is the first that is declared."""
+        return unsigned_claims(recipient, report, content, at, way=way, scope=self._return_path.scopes[0])
+
     def _event(self, report: Report, claims: Claims, envelope: Envelope) -> AnyEvent:
         match report:
             case DeliveryReport():
@@ -169,7 +213,8 @@ class Intake:
     def _bounced(
         self, outcome: Outcome, recipient: RecipientStatus, report: DeliveryReport, claims: Claims, envelope: Envelope
     ) -> AnyEvent:
-        if recipient.action is Action.DELIVERED:
+        # A success takes strikes back: that is more than unsigned mail may do.
+        if recipient.action is Action.DELIVERED and claims.unsigned is None:
             return Delivered(
                 at=envelope.received_at,
                 key=claims.recipient,
@@ -191,6 +236,7 @@ class Intake:
             final_recipient=_somebody_else(recipient, claims.recipient),
             client=envelope.client,
             provider=provider_of(recipient, claims.recipient, self._rules),
+            unsigned=claims.unsigned,
         )
 
     def _complained(self, feedback_type: str, claims: Claims, envelope: Envelope) -> Complained:
@@ -202,6 +248,7 @@ class Intake:
             signed_at=claims.signed_at,
             feedback_type=feedback_type,
             client=envelope.client,
+            unsigned=claims.unsigned,
         )
 
     def _noticed(self, what: str, reader: str, claims: Claims, envelope: Envelope, recipient: RecipientStatus | None = None) -> Noticed:
@@ -215,6 +262,7 @@ class Intake:
             reader=reader,
             client=envelope.client,
             provider=provider_of(recipient, claims.recipient, self._rules),
+            unsigned=claims.unsigned,
         )
 
     def _refuse(self, refusal: Refusal, envelope: Envelope) -> Refusal:

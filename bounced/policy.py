@@ -191,6 +191,8 @@ def step(record: AddressRecord, event: AnyEvent, policy: Policy) -> AddressRecor
             return record
         case Bounced() | Complained() if record.standings and released_since(record, event.scope, event.signed_at):
             return record
+        case Bounced() | Complained() if _contradicted(record, event):
+            return record
         case Bounced():
             return _bounced(record, event, policy)
         case Complained():
@@ -211,6 +213,11 @@ def step(record: AddressRecord, event: AnyEvent, policy: Policy) -> AddressRecor
             assert_never(event)
 
 
+def _contradicted(record: AddressRecord, event: Bounced | Complained) -> bool:
+    """Tell whether an unsigned event is about a mail that may be older than one of which is known that it arrived."""
+    return event.unsigned is not None and record.delivered_at is not None and event.signed_at <= record.delivered_at
+
+
 def _bounced(record: AddressRecord, event: Bounced, policy: Policy) -> AddressRecord:
     standing = record.standing(EVERYWHERE)
     treatment, category = policy.treatment(event.outcome), event.outcome.category.value
@@ -220,14 +227,14 @@ def _bounced(record: AddressRecord, event: Bounced, policy: Policy) -> AddressRe
             return _put(record, replace(standing, held=(*standing.held, hold)))
         case Effect.BLOCK:
             cause = Cause.HARD if event.outcome.disposition is Disposition.HARD else Cause.SOFT
-            return _put(record, _block(standing, cause, category, event.at, treatment))
+            return _put(record, _block(standing, cause, category, event.at, treatment, unsigned=event.unsigned is not None))
         case Effect.STRIKE if record.delivered_at is None or event.signed_at > record.delivered_at:
             kept = max(_KEPT_STRIKES, treatment.threshold)
             # Where the operator lets others than soft bounces strike, a mail that supersedes its own earlier strike is still one strike.
             again = policy.categories and event.signed_at in standing.struck
             struck = standing if again else replace(standing, struck=tuple(sorted((*standing.struck, event.signed_at)))[-kept:])
             if struck.strikes >= treatment.threshold:
-                struck = _block(struck, Cause.SOFT, category, event.at, treatment)
+                struck = _block(struck, Cause.SOFT, category, event.at, treatment, unsigned=event.unsigned is not None)
             return _put(record, struck)
         case Effect.STRIKE | Effect.TELL | Effect.IGNORE:
             return record
@@ -240,17 +247,22 @@ def _complained(record: AddressRecord, event: Complained, policy: Policy) -> Add
     if treatment.action is not Effect.BLOCK:
         return record
     category = OPT_OUT if event.feedback_type == OPT_OUT else Category.COMPLAINT.value
-    return _put(record, _block(record.standing(event.scope), Cause.COMPLAINT, category, event.at, treatment))
+    unsigned = event.unsigned is not None
+    return _put(record, _block(record.standing(event.scope), Cause.COMPLAINT, category, event.at, treatment, unsigned=unsigned))
 
 
-def _block(standing: Standing, cause: Cause, category: str, at: int, treatment: Treatment, *, incident: str | None = None) -> Standing:
+def _block(
+    standing: Standing, cause: Cause, category: str, at: int, treatment: Treatment, *, incident: str | None = None, unsigned: bool = False
+) -> Standing:
     """Block, unless it is blocked already; a proved death (hard) or a person's word (manual) replaces a softer cause."""
     lapsed = _lapsed(standing, at)
     times = standing.times + 1 if lapsed else standing.times
     until = _until(at, treatment, times)
-    # What only an incident blocked is blocked anew by what proves it without: then the incident can go.
-    if standing.cause is None or lapsed or (standing.incident is not None and incident is None):
-        return replace(standing, cause=cause, category=category, since=at, until=until, times=times, rests_until=None, incident=incident)
+    # What only an incident or unsigned mail blocked is blocked anew by what proves it without: then these can go.
+    proved = (standing.incident is not None and incident is None) or (standing.unsigned and not unsigned)
+    if standing.cause is None or lapsed or proved:
+        standing = replace(standing, cause=cause, category=category, since=at, until=until, times=times, rests_until=None)
+        return replace(standing, incident=incident, unsigned=unsigned)
     if _FIRMNESS[cause] > _FIRMNESS[standing.cause]:
         return replace(standing, cause=cause, category=category, until=until)
     return standing
@@ -309,7 +321,7 @@ def _succeeded(record: AddressRecord, sent_at: int, scopes: Iterable[Scope]) -> 
             held=tuple(hold for hold in standing.held if hold.signed_at > sent_at or hold.confirmed_at is not None),
         )
         ended = standing.until if standing.rests_until is None else standing.rests_until - TRIAL
-        if standing.cause is not None and ended is not None and ended <= sent_at:
+        if standing.cause is not None and (standing.unsigned or (ended is not None and ended <= sent_at)):
             standing = _cleared(replace(standing, times=0))
         record = _put(record, standing)
     return replace(record, delivered_at=max(sent_at, record.delivered_at or sent_at))
@@ -346,7 +358,7 @@ def _blocked_by_holds(standing: Standing, policy: Policy) -> Standing:
 
 
 def _cleared(standing: Standing) -> Standing:
-    return replace(standing, cause=None, category=None, since=None, until=None, rests_until=None, incident=None)
+    return replace(standing, cause=None, category=None, since=None, until=None, rests_until=None, incident=None, unsigned=False)
 
 
 def _released(record: AddressRecord, standing: Standing, at: int) -> AddressRecord:

@@ -30,6 +30,7 @@ class Bounced(Event, frozen=True, kw_only=True):
     `final_recipient` is whom the report names if that is somebody else (a forwarder's target): evidence, never a key.
     `client` is the IP address that brought it. `provider` is who refused: a name of the provider rows, or a domain. `held` is the
     incident because of which the verdict blocks nobody; the store writes it, when it records the event or when the incident opens.
+    `unsigned` is set, here and below, where no seal proves it, to what the operator trusts instead: "verp" or "feedback".
     """
 
     token: str
@@ -40,6 +41,7 @@ class Bounced(Event, frozen=True, kw_only=True):
     client: str = ""
     provider: str | None = None
     held: str | None = None
+    unsigned: str | None = None
 
 
 class Complained(Event, frozen=True, kw_only=True):
@@ -49,6 +51,7 @@ class Complained(Event, frozen=True, kw_only=True):
     signed_at: int
     feedback_type: str
     client: str = ""
+    unsigned: str | None = None
 
 
 class Noticed(Event, frozen=True, kw_only=True):
@@ -60,6 +63,7 @@ class Noticed(Event, frozen=True, kw_only=True):
     reader: str
     client: str = ""
     provider: str | None = None
+    unsigned: str | None = None
 
 
 class Delivered(Event, frozen=True, kw_only=True):
@@ -141,7 +145,8 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
     `cause` is None while it is clear; else `category` is the outcome's word for it and `since` the time of the block. A block ends at
     `until`, if that is set; it was blocked `times` times before without a success between; `rests_until` is set while a trial mail is
-    under way, which the block lets pass until then. `incident` is set where nothing but a confirmed incident blocks it.
+    under way, which the block lets pass until then. `incident` is set where nothing but a confirmed incident blocks it, `unsigned` where
+    nothing but unsigned mail does: then a success lifts it.
 
     `struck` are the times at which the consecutive mails were signed that came back soft, oldest first, twenty or as many as block; `sent`
     those of mails signed since, of which nothing came back yet; `held` the verdicts that incidents hold. Mail signed at or before
@@ -156,6 +161,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     times: int = 0
     rests_until: int | None = None
     incident: str | None = None
+    unsigned: bool = False
     struck: tuple[int, ...] = ()
     sent: tuple[int, ...] = ()
     held: tuple[Hold, ...] = ()

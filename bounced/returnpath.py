@@ -131,13 +131,15 @@ class Refusal(StrEnum):
 class Claims:
     """What a genuine return path proves: we signed it at `signed_at` (Unix seconds) for a mail to `recipient` in stream `scope`.
 
-    `token` is the seal in lower case: the name of that one mail.
+    `token` is the seal in lower case: the name of that one mail. `unsigned` is set where there is no seal: it tells what the operator
+    trusts instead (trust.py), and `token` is then a digest and `signed_at` the earliest that it can have been.
     """
 
     recipient: AddressKey
     scope: Scope
     signed_at: int
     token: str
+    unsigned: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

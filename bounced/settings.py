@@ -27,6 +27,8 @@ from bounced.policy import Effect
 from bounced.returnpath import MAX_AGE_LIMIT
 from bounced.scope import DEFAULT_SCOPE, Scope, ScopeError, parse_scope
 
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
 
 class Endpoint(NamedTuple):
     """Where to listen: an IP address and a TCP port."""
@@ -179,6 +181,27 @@ def _endpoint(text: str) -> Endpoint:
     raise ValueError(f'expected an IP address and a port such as "192.0.2.1:25" or "[2001:db8::1]:25", not {shown(text)}')
 
 
+def _network(text: str) -> Network:
+    try:
+        if "%" not in text:
+            return ipaddress.ip_network(text)
+    except ValueError:
+        pass
+    raise ValueError(f'expected a network such as "192.0.2.0/24" (with no bits set after the prefix) or an IP address, not {shown(text)}')
+
+
+def _prefix(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,40}[+=-]", text, re.ASCII) or text.lower() == "b+":
+        raise ValueError(f'expected the beginning of a local part such as "bounce+" or "list-", but for "b+", not {shown(text)}')
+    return text.lower()
+
+
+def _local_part(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9._+-]{1,64}", text, re.ASCII):
+        raise ValueError(f'expected the local part of an address such as "fbl", not {shown(text)}')
+    return text.lower()
+
+
 def _path(*, optional: bool) -> Kind:
     def read(value: object, directory: Path) -> Path | None:
         text = _text(value, "a path")
@@ -249,6 +272,9 @@ _size = partial(_measure, {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 3
 _DOMAINS, _STREAMS = _list("domains", 1, _domain), _list("streams", 1, _scope)
 _NO_STREAMS = _list("streams", 0, _scope)
 _ENDPOINTS = _list("addresses and ports", 0, _endpoint)
+_NETWORKS = _list("networks", 0, _network)
+_PREFIXES = _list('beginnings of local parts such as "bounce+"', 0, _prefix)
+_MAILBOXES = _list("local parts of addresses", 0, _local_part)
 _YES_OR_NO = Kind(_yes_or_no, lambda value: str(value).lower())
 
 # Each setting is annotated with how it is read and with its sentence in the reference. One without default must be given.
@@ -262,6 +288,11 @@ class ReturnPathSettings:
     scopes: Annotated[tuple[Scope, ...], _STREAMS, "The streams of mail that a recipient can leave one by one."] = (DEFAULT_SCOPE,)
     key_file: Annotated[Path, _PATH, "The keys that sign, made at the first start. Keep a backup."] = _STATE / "return-path.keys"
     max_age: Annotated[int, _duration(3600, MAX_AGE_LIMIT), "How long after the mail was sent its bounce counts."] = 30 * 86400
+    unsigned: Annotated[
+        tuple[str, ...],
+        _PREFIXES,
+        'While you migrate: prefixes such as "bounce+" of unsigned VERP (bounce+user=host) that is taken too. Anybody can forge it.',
+    ] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -349,6 +380,16 @@ TREATMENTS: Mapping[str, Kind] = MappingProxyType(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class FeedbackSettings:
+    """Feedback loops (RFC 6449), by which mailbox providers report complaints."""
+
+    mailboxes: Annotated[tuple[str, ...], _MAILBOXES, 'Local parts at the return-path domains that they report to, such as "fbl".'] = ()
+    trusted: Annotated[
+        tuple[Network, ...], _NETWORKS, "Networks whose reports may name the recipient where no signed return path is in them."
+    ] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KeptSettings:
     """Mail that is kept: in Maildirs, and in an archive."""
 
@@ -390,6 +431,7 @@ class Config:
     store: StoreSettings = StoreSettings()
     policy: PolicySettings = PolicySettings()
     category: Mapping[str, Treated] = field(default_factory=lambda: CATEGORIES)
+    feedback: FeedbackSettings = FeedbackSettings()
     kept: KeptSettings = KeptSettings()
     rules: RulesSettings = RulesSettings()
     log: LogSection = LogSection()

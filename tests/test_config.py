@@ -61,6 +61,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         scopes = ["news", "receipts"]
         key_file = "keys"
         max_age = "12h"
+        unsigned = ["Bounce+", "list-"]
         [smtp]
         listen = ["127.0.0.1:2525", "[2001:DB8::0:1]:25"]
         hostname = "mx.example.net"
@@ -85,6 +86,9 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         pass_complaints = ["receipts"]
         outage_guard = false
         outage_least = 100
+        [feedback]
+        mailboxes = ["fbl"]
+        trusted = ["192.0.2.0/24", "2001:db8::1"]
         [kept]
         postmaster = "pm"
         unread = "ur"

@@ -9,7 +9,7 @@ from bounced import alarm
 from bounced.address import AddressKey, address_key
 from bounced.envelope import Envelope
 from bounced.fault import OwnFault
-from bounced.intake import Admission, Intake, LocalMailbox
+from bounced.intake import NO_TRUST, Admission, Intake, LocalMailbox
 from bounced.maildir import Maildir
 from bounced.outcome.ruleset import RuleSet
 from bounced.policy import Policy
@@ -18,6 +18,7 @@ from bounced.returnpath import Claims, KeyRing, Refusal, ReturnPath
 from bounced.scope import DEFAULT_SCOPE, EVERYWHERE, Scope
 from bounced.store import Recorded, StoreFault, Tally
 from bounced.store.memory import MemoryStore
+from bounced.trust import Trust
 
 NOW = 1_790_000_000
 DAY = 86_400
@@ -61,7 +62,7 @@ SPAM = dsn(recipient(JOE, "5.7.1", "554 5.7.1 Message rejected as spam"))
 class House:
     """An intake over a memory store, with a clock that stands still."""
 
-    def __init__(self, tmp_path: Path, store: MemoryStore | None = None) -> None:
+    def __init__(self, tmp_path: Path, store: MemoryStore | None = None, trust: Trust = NO_TRUST) -> None:
         self.store = store or MemoryStore(Policy())
         self.return_path = ReturnPath(ring=KeyRing(()).rotated(b"k" * 32), scopes=(DEFAULT_SCOPE, NEWS))
         self.kept = tmp_path
@@ -72,6 +73,7 @@ class House:
             store=self.store,
             postmaster=Maildir(tmp_path / "postmaster", 1 << 20),
             unread=Maildir(tmp_path / "unread", 1 << 20),
+            trust=trust,
             clock=lambda: NOW,
         )
 

@@ -109,7 +109,9 @@ def _event_words(event: Answer) -> Iterator[str]:
             yield f"{name.replace('_', ' ')}: {plain(event[name])}"
     if event.get("client"):
         yield f"from {event['client']}"
-    if event.get("signed_at"):
+    if event.get("unsigned"):
+        yield f"unsigned: taken as {event['unsigned']}, which you trust"
+    elif event.get("signed_at"):
         yield f"for mail signed {when(event['signed_at'])}"
 
 

@@ -78,6 +78,7 @@ class Happened(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     provider: str | None = None
     held: str | None = None
     incident: str | None = None
+    unsigned: str | None = None
 
 
 class Stands(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from bounced.envelope import Envelope
-from bounced.intake import Intake, LocalMailbox
-from bounced.returnpath import Claims, Refusal
+from bounced.intake import Admitted, Intake, LocalMailbox
+from bounced.returnpath import Refusal
 from bounced.smtp import reply
 from bounced.smtp.command import CommandError, read_mail, read_recipient, text_of
 
-Recipient = tuple[Envelope, Claims | LocalMailbox]
+Recipient = tuple[Envelope, Admitted]
 
 LAST_IN_GROUP = frozenset({b"EHLO", b"HELO", b"LHLO", b"DATA", b"STARTTLS"})
 """Commands after which a client has to wait for the reply (RFC 2920 section 3.1, RFC 3207 section 4)."""

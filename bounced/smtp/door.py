@@ -24,8 +24,7 @@ from aiosmtpd.smtp import SMTP
 
 from bounced.envelope import Envelope
 from bounced.fault import OwnFault
-from bounced.intake import Intake, LocalMailbox
-from bounced.returnpath import Claims
+from bounced.intake import Admitted, Intake
 from bounced.smtp import reply
 from bounced.smtp.dialogue import LAST_IN_GROUP, Dialogue, Recipient, Terms
 from bounced.smtp.mail_data import MailData
@@ -337,7 +336,7 @@ class _Session(SMTP):
             self._state = _State.OPEN
             self._after_commit(replies)
 
-    async def _accept(self, envelope: Envelope, admission: Claims | LocalMailbox, content: bytes) -> bytes:
+    async def _accept(self, envelope: Envelope, admission: Admitted, content: bytes) -> bytes:
         try:
             await self._terms.intake.accept(envelope, admission, content)
         except Exception as error:  # noqa: BLE001  # whatever it is, it is ours, and the client may try again

@@ -78,6 +78,7 @@ class _Rare(msgspec.Struct, frozen=True, omit_defaults=True):
     times: int = 0
     rests_until: int | None = None
     incident: str | None = None
+    unsigned: bool = False
     struck: tuple[int, ...] = ()
     sent: tuple[int, ...] = ()
     held: tuple[Hold, ...] = ()
@@ -175,6 +176,7 @@ def standing_row(standing: Standing) -> StandingRow:
         times=standing.times,
         rests_until=standing.rests_until,
         incident=standing.incident,
+        unsigned=standing.unsigned,
         struck=standing.struck,
         sent=standing.sent,
         held=standing.held,
