@@ -213,11 +213,13 @@ def _asked(config: Config, return_path: ReturnPath, store: Store, stack: context
     unread = Maildir(config.kept.unread, config.kept.quota)
     consult = Consult(domain=config.return_path.domains[0], return_path=return_path, store=store, unread=unread, clock=time.time)
     stack.push_async_callback(consult.drain)
-    query, http, ask = QueryDoor(consult, QuerySettings()), HttpDoor(consult), config.query
+    ask = config.query
+    query, http = QueryDoor(consult, QuerySettings(milter_signs=ask.milter_signs)), HttpDoor(consult)
     doors = {
         "socketmap": _Door(_unix(config, ask.socketmap), partial(query.listen, protocol="socketmap")),
         "policy": _Door(_unix(config, ask.policy), partial(query.listen, protocol="policy")),
         "line": _Door(_unix(config, ask.line), partial(query.listen, protocol="line")),
+        "milter": _Door(_unix(config, ask.milter), partial(query.listen, protocol="milter")),
         "http": _Door(_unix(config, ask.http), http.listen),
         "metrics": _Door([partial(sockets.tcp, *endpoint) for endpoint in config.metrics.listen], http.listen_for_metrics),
     }

@@ -22,6 +22,7 @@ from bounced import metrics
 from bounced.consult import Consult
 from bounced.query import Answer, Aside, Check, Clear, Codec, Garbled, Question, Sign, Suppressed, Trouble
 from bounced.query.line import Line
+from bounced.query.milter import Milter
 from bounced.query.policy_delegation import PolicyDelegation
 from bounced.query.socketmap import Socketmap
 
@@ -38,10 +39,12 @@ class QuerySettings:
 
     `max_connections` over all of them; one more is closed at once. `idle_seconds` is how long a connection may stay without a whole
     question, or without taking its answers; longer than Postfix keeps an idle one (300), so that it is not closed under a question.
+    `milter_signs` tells whether the milter signs return paths.
     """
 
     max_connections: int = 1000
     idle_seconds: float = 600.0
+    milter_signs: bool = False
 
 
 class QueryDoor:
@@ -58,6 +61,7 @@ class QueryDoor:
             "socketmap": lambda: Socketmap(consult.domain),
             "policy": PolicyDelegation,
             "line": Line,
+            "milter": lambda: Milter(consult.domain, signs=settings.milter_signs),
         }
         # The labels are looked up once: a question takes some 20 us in all.
         self.answered = {
@@ -68,7 +72,7 @@ class QueryDoor:
         self._emptied = asyncio.Event()
 
     async def listen(self, sock: socket.socket, protocol: str) -> None:
-        """Serve `protocol` ("socketmap", "policy" or "line") on a bound socket; the door owns it from now on. Raises KeyError, OSError."""
+        """Serve `protocol` (socketmap, policy, line, milter) on a bound socket; the door owns it from now on. Raises KeyError, OSError."""
         codec = self._codecs[protocol]
         loop = asyncio.get_running_loop()
 

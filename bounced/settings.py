@@ -321,6 +321,10 @@ class QuerySettings:
     socketmap: Annotated[Path | None, _OPTIONAL_PATH, "The socketmap protocol (Postfix, sendmail)."] = _RUN / "socketmap.sock"
     policy: Annotated[Path | None, _OPTIONAL_PATH, "Postfix policy delegation (check_policy_service)."] = _RUN / "policy.sock"
     line: Annotated[Path | None, _OPTIONAL_PATH, "A line asked, a line answered (Exim readsocket, shells)."] = _RUN / "line.sock"
+    milter: Annotated[Path | None, _OPTIONAL_PATH, "The milter protocol (sendmail, Postfix)."] = _RUN / "milter.sock"
+    milter_signs: Annotated[
+        bool, _YES_OR_NO, "Let the milter sign the return path of mail from the return-path domain to one recipient."
+    ] = False
     http: Annotated[Path | None, _OPTIONAL_PATH, "JSON over HTTP. Whoever reaches it may also block and release."] = _RUN / "http.sock"
     writer: Annotated[Path | None, _OPTIONAL_PATH, "Where `--role smtp` takes what `--role query` has to have written."] = (
         _RUN / "writer.sock"

@@ -72,6 +72,8 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         socketmap = ""
         policy = "p.sock"
         line = "/l.sock"
+        milter = "/m.sock"
+        milter_signs = true
         http = "h.sock"
         writer = "w.sock"
         socket_mode = "0666"
@@ -113,6 +115,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
     assert found.smtp.listen == (Endpoint("127.0.0.1", 2525), Endpoint("2001:db8::1", 25))
     assert found.lmtp.socket == tmp_path.parent / "run" / "lmtp.sock"
     assert (found.query.socketmap, found.query.line) == (None, Path("/l.sock"))
+    assert (found.query.milter, found.query.milter_signs) == (Path("/m.sock"), True)
     assert (found.query.socket_mode, found.query.socket_group) == (0o666, "mail")
     assert found.kept.quota == 1 << 30
     assert (found.policy.silence, found.policy.pass_complaints, found.policy.outage_least) == (5 * 86400, ("receipts",), 100)
@@ -233,6 +236,7 @@ _WRONG_FOR = {
     ],
     "smtp.hostname": ['"a b"', '"a\\r\\nb"', '"-a"', '"' + "a" * 300 + '"'],
     "smtp.max_message": ['"1MiB "', '"0B"', '"63KiB"', '"2GiB"', '"1kb"', '"10"'],
+    "query.milter_signs": ["1", '"yes"'],
     "query.socket_mode": ['"660x"', '"0999"', '"99"', '"01777"', '""', "432", "0o660"],
     "query.socket_group": ['"a b"', '"-g"', '"1x"', '"a:b"'],
     "store.database": ['""'],
@@ -264,7 +268,7 @@ def _broken() -> Iterator[tuple[str, str | bytes, str]]:
         section, _, name = path.partition(".")
         head = "" if section == "return_path" else _GOOD
         domains = 'domains = ["b.example"]\n' if section == "return_path" and name != "domains" else ""
-        right = {"policy.soft_limit": {"7"}, "policy.outage_guard": {"true"}}.get(path, set())
+        right = {"policy.soft_limit": {"7"}, "policy.outage_guard": {"true"}, "query.milter_signs": {"true"}}.get(path, set())
         for number, value in enumerate([*_WRONG, *_WRONG_FOR.get(path, [])]):
             if value not in right:
                 yield f"{path}-{number}", f"{head}[{section}]\n{domains}{name} = {value}\n", path

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from bounced.http import OPERATIONS
 from bounced.listen import QuerySettings
-from bounced.query import Check, Clear, Garbled, Question, Suppressed, Trouble, line, policy_delegation, socketmap
+from bounced.query import Check, Clear, Garbled, Question, Suppressed, Trouble, line, milter, policy_delegation, socketmap
 from bounced.scope import DEFAULT_SCOPE
 from tests.query.wires import DOMAIN, WIRES, netstring
 
@@ -27,7 +27,7 @@ def test_the_answers_of_the_page_are_the_answers() -> None:
     for answer in (Suppressed("TEXT"), Clear(), Trouble("REASON")):
         for wire in WIRES:
             rendered = wire.codec().render(_check(), answer).decode()
-            words = re.sub(r"^\d+:|,$|\n\n$", "", rendered)
+            words = re.sub(r"^\d+:|^\0{3}[\0-\x7f]|,$|\n\n$|\0$", "", rendered)
             assert f"`{words}`" in PAGE, words
 
 
@@ -49,7 +49,8 @@ def test_the_limits_of_the_page_are_the_limits() -> None:
     assert settings.idle_seconds == 600
     assert "for ten minutes" in PAGE
     assert line.MAX_REQUEST == socketmap.MAX_REQUEST == 4096
-    assert f"{line.MAX_REQUEST:,} octets (policy: {policy_delegation.MAX_REQUEST:,}; an HTTP body: 65,536)" in PAGE
+    assert milter.MAX_REQUEST == policy_delegation.MAX_REQUEST
+    assert f"{line.MAX_REQUEST:,} octets (policy and milter: {policy_delegation.MAX_REQUEST:,}; an HTTP body: 65,536)" in PAGE
 
 
 def test_every_operation_is_on_the_page() -> None:

@@ -83,7 +83,7 @@ def test_socket_unit_fits_the_configuration(unit: Path) -> None:
 
 def test_every_door_has_a_socket_unit() -> None:
     """Each socket that the configuration knows can be handed over."""
-    doors = {"smtp", "lmtp", "metrics", *(path.partition(".")[2] for path in settings() if re.fullmatch(r"query\.(?!socket_).*", path))}
+    doors = {"smtp", "lmtp", "metrics", *(path.partition(".")[2] for path in settings() if re.fullmatch(r"query\.(?!.*_).*", path))}
     assert {unit.stem.removeprefix("bounced-") for unit in _SOCKETS} == doors
 
 
@@ -91,7 +91,7 @@ def test_only_the_daemons_group_may_change_the_list() -> None:
     """The door that releases and blocks is open to the daemon's group; those who may only ask have another."""
     groups = {unit.stem: _read(unit)["Socket"].get("SocketGroup") for unit in _SOCKETS}
     assert groups["bounced-http"] == "bounced"
-    assert {groups[f"bounced-{name}"] for name in ("socketmap", "policy", "line")} == {"bounced-query"}
+    assert {groups[f"bounced-{name}"] for name in ("socketmap", "policy", "line", "milter")} == {"bounced-query"}
     users = (_UNITS / "sysusers.d" / "bounced.conf").read_text()
     assert re.findall(r"^[ug] (\S+)", users, re.MULTILINE) == ["bounced", "bounced-query"]
 

@@ -57,6 +57,7 @@ socket = "lmtp.sock"
 socketmap = "socketmap.sock"
 policy = "policy.sock"
 line = "line.sock"
+milter = "milter.sock"
 http = "http.sock"
 
 [store]

@@ -22,7 +22,7 @@ from tests.asking import DEAD, LIVE, asked, bound, consult_over, query_door, wit
 from tests.query.wires import WIRES, LineWire, PolicyWire, SocketmapWire, Wire
 
 ROUNDS = 10_000 if os.environ.get("BOUNCED_ACCEPTANCE") == "1" else 200
-PROTOCOLS = {"socketmap": "socketmap", "policy_delegation": "policy", "line": "line"}
+PROTOCOLS = {"socketmap": "socketmap", "policy_delegation": "policy", "line": "line", "milter": "milter"}
 LONG = "a-local-part-that-does-not-fit-into-a-return-path-" + "x" * 20 + "@remote.test"
 
 every_wire = pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.name)
@@ -92,8 +92,8 @@ async def peer(path: Path, wire: Wire) -> AsyncIterator[Peer]:
 async def test_each_protocol_is_served(wire: Wire, tmp_path: Path) -> None:
     """Each wire protocol answers on its socket what consult knows."""
     async with query_door(await with_dead(consult_over()), tmp_path / "s", PROTOCOLS[wire.name]):
-        assert wire.answers(await asked(tmp_path / "s", wire.check(DEAD.encode(), "news"))) == ["suppressed"]
-        assert wire.answers(await asked(tmp_path / "s", wire.check(LIVE.encode(), "news"))) == ["clear"]
+        assert wire.answers(await asked(tmp_path / "s", wire.greeting() + wire.check(DEAD.encode(), "news"))) == ["suppressed"]
+        assert wire.answers(await asked(tmp_path / "s", wire.greeting() + wire.check(LIVE.encode(), "news"))) == ["clear"]
 
 
 async def test_an_unknown_protocol_is_refused(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ async def test_a_broken_store_is_trouble(wire: Wire, tmp_path: Path) -> None:
     async with query_door(consult_over(store), tmp_path / "s", PROTOCOLS[wire.name]):
         await store.close()
         for request in filter(None, (wire.check(LIVE.encode(), "news"), wire.sign(LONG.encode(), "news"))):
-            assert wire.answers(await asked(tmp_path / "s", request)) == ["trouble"]
+            assert wire.answers(await asked(tmp_path / "s", wire.greeting() + request)) == ["trouble"]
 
 
 class Buggy(MemoryStore):
@@ -182,7 +182,7 @@ async def test_a_bug_is_trouble(wire: Wire, tmp_path: Path) -> None:
     """An unforeseen error is answered "temporary failure" too: an end without an answer looks like an empty one to Exim."""
     async with query_door(consult_over(Buggy(Policy())), tmp_path / "s", PROTOCOLS[wire.name]):
         for request in filter(None, (wire.check(LIVE.encode(), "news"), wire.sign(LONG.encode(), "news"))):
-            answer = await asked(tmp_path / "s", request)
+            answer = await asked(tmp_path / "s", wire.greeting() + request)
             assert wire.answers(answer) == ["trouble"]
             assert b"shows" not in answer
 

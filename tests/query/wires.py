@@ -9,6 +9,7 @@ from typing import Protocol
 
 from bounced.query import Codec
 from bounced.query.line import Line
+from bounced.query.milter import Milter
 from bounced.query.policy_delegation import PolicyDelegation
 from bounced.query.socketmap import Socketmap
 
@@ -20,13 +21,18 @@ class NotAnAnswerError(Exception):
 
 
 class Wire(Protocol):
-    """The mailer's side. Answers are read as "suppressed", "clear", "trouble" or a signed return path."""
+    """The mailer's side. Answers are read as "suppressed", "clear", "trouble" or a signed return path.
+
+    A connection begins with the `greeting`; `codec` gives one that has heard it.
+    """
 
     name: str
     max_request: int
     pipelines: bool
 
     def codec(self) -> Codec: ...
+
+    def greeting(self) -> bytes: ...
 
     def check(self, recipient: bytes, scope: str) -> bytes: ...
 
@@ -48,6 +54,9 @@ class SocketmapWire:
 
     def codec(self) -> Codec:
         return Socketmap(DOMAIN)
+
+    def greeting(self) -> bytes:
+        return b""
 
     def check(self, recipient: bytes, scope: str) -> bytes:
         return netstring(b"access_%b %b" % (scope.encode(), recipient))
@@ -82,6 +91,9 @@ class PolicyWire:
     def codec(self) -> Codec:
         return PolicyDelegation()
 
+    def greeting(self) -> bytes:
+        return b""
+
     def check(self, recipient: bytes, scope: str) -> bytes:
         return (
             b"request=smtpd_access_policy\nprotocol_state=RCPT\nprotocol_name=ESMTP\nsender=us@example.net\n"
@@ -114,6 +126,9 @@ class LineWire:
     def codec(self) -> Codec:
         return Line()
 
+    def greeting(self) -> bytes:
+        return b""
+
     def check(self, recipient: bytes, scope: str) -> bytes:
         return b"check_%b %b\n" % (scope.encode(), recipient)
 
@@ -130,7 +145,59 @@ class LineWire:
         return [_word(octets, rb"suppressed .+", rb"clear", rb"trouble .+", rb"(\S+@\S+)")] if octets else []
 
 
-WIRES: tuple[Wire, ...] = (SocketmapWire(), PolicyWire(), LineWire())
+class MilterWire:
+    """smtpd(8)'s and sendmail's side: packets of a length, a command and its content (mfdef.h)."""
+
+    name = "milter"
+    max_request = 16384
+    pipelines = True
+
+    def codec(self) -> Codec:
+        codec = Milter(DOMAIN, signs=True)
+        codec.feed(self.greeting())
+        return codec
+
+    def greeting(self) -> bytes:
+        return packet(b"O\x00\x00\x00\x06\x00\x00\x01\xff\x00\x1f\xff\xff")
+
+    def check(self, recipient: bytes, scope: str) -> bytes:
+        return self.macros(scope) + packet(b"R<%b>\0" % recipient)
+
+    def macros(self, scope: str) -> bytes:
+        return packet(b"DR{daemon_name}\0bounced_%b\0" % scope.encode())
+
+    def sign(self, recipient: bytes, scope: str) -> bytes | None:
+        return None
+
+    def aside(self) -> bytes | None:
+        return packet(b"M<us@example.net>\0SIZE=100\0")
+
+    def endless(self) -> bytes:
+        return b"\0\0\x3f\xf0L" + b"x" * 1_000_000
+
+    def answers(self, octets: bytes) -> Sequence[str]:
+        said, signed = [], b""
+        while octets:
+            length = int.from_bytes(octets[:4], "big")
+            answer, octets = octets[4 : 4 + length], octets[4 + length :]
+            if len(answer) != length or not length:
+                raise NotAnAnswerError(answer)
+            if answer[:1] == b"O" and length == 13:
+                continue
+            if answer[:1] == b"e" and not signed:
+                signed = answer.removesuffix(b"\0")
+                continue
+            said.append(_word((signed + answer).removesuffix(b"\0"), rb"y550 5\.7\.1 .+", rb"c", rb"y451 4\.3\.0 .+", rb"e<(\S+@\S+)>c"))
+            signed = b""
+        return said
+
+
+WIRES: tuple[Wire, ...] = (SocketmapWire(), PolicyWire(), LineWire(), MilterWire())
+
+
+def packet(content: bytes) -> bytes:
+    """Write a packet of the milter protocol."""
+    return len(content).to_bytes(4, "big") + content
 
 
 def netstring(octets: bytes) -> bytes:

@@ -39,6 +39,7 @@ class Daemon:
     `module` is run instead of `bounced` where a test needs a daemon with a planted fault (see tests.system.faulty); `database` is where
     the store lies, if that is not below `home`; `socket_group` is the group that may use its sockets; `handed_over` are listening sockets,
     by name, that it gets as from systemd; `doors` are sockets of its own, by name, that lie elsewhere than in `home`.
+    `milter_signs` turns the setting of that name on.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Daemon:
         socket_group: str = "",
         handed_over: Mapping[str, socket.socket] = MappingProxyType({}),
         doors: Mapping[str, Path] = MappingProxyType({}),
+        milter_signs: bool = False,
     ) -> None:
         """Write the configuration; nothing runs yet."""
         self.home = home
@@ -60,6 +62,7 @@ class Daemon:
         self._socket_group = socket_group
         self._handed_over = handed_over
         self._doors = doors
+        self._milter_signs = milter_signs
         self._process: subprocess.Popen[bytes] | None = None
         self._log = home / "bounced.log"
         self._config = home / "bounced.toml"
@@ -200,7 +203,8 @@ class Daemon:
             "smtp": {"listen": [f"{host}:{port}"]},
             "lmtp": {"socket": str(self.door("lmtp"))},
             "query": {
-                **{name: str(self.door(name)) for name in ("socketmap", "policy", "line", "http", "writer")},
+                **{name: str(self.door(name)) for name in ("socketmap", "policy", "line", "milter", "http", "writer")},
+                "milter_signs": self._milter_signs,
                 "socket_group": self._socket_group,
             },
             "store": {"database": str(self.database)},

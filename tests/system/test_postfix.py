@@ -19,13 +19,16 @@ from types import MappingProxyType
 import pytest
 
 from tests.system.daemon import DOMAIN, Daemon
+from tests.system.dropin import dropin, here, main_cf, master_cf
 from tests.system.mail import NO_SUCH_USER, report
 from tests.system.postfix import Postfix
 from tests.system.refuser import Refuser
 from tests.system.waiting import until
 
-FAIL_OPEN = "check_policy_service {{ unix:{policy}, timeout=2s, try_limit=1, default_action=DUNNO }}, permit_mynetworks, reject"
-MAP = "check_recipient_access socketmap:unix:{socketmap}:access, permit_mynetworks, reject"
+FAIL_OPEN = main_cf("postfix/policy-open.cf")
+FAIL_CLOSED = main_cf("postfix/policy-closed.cf")
+MAP = main_cf("postfix/access.cf")
+RESTRICTIONS = "smtpd_recipient_restrictions"
 
 
 @dataclass
@@ -70,34 +73,32 @@ def founded(
     doors: Mapping[str, Mapping[str, str]],
     settings: Mapping[str, str],
     transports: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
+    *,
+    transport_map: str = "",
 ) -> Iterator[Town]:
-    """Found a town below `home`. In values, `{name}` stands for the daemon's socket of that name, `{remote}` for the other side,
-    `{unsigned}` for the table of return paths that nobody signed.
+    """Found a town below `home`. In values, /run/bounced stands for where the daemon's sockets are, /etc/postfix for where the table of
+    unsigned return paths is, and `sign:` is the client that signs, to the other side.
     """
     home.mkdir(mode=0o755)
-    unsigned = home / "unsigned"
-    unsigned.write_text(UNSIGNED)
     daemon = Daemon(home, socket_group="postfix")
     remote = Refuser()
     host, port = daemon.smtp
-    sockets = {
-        "remote": "[{}]:{}".format(*remote.address),
-        "unsigned": f"regexp:{unsigned}",
-        **{name: str(daemon.door(name)) for name in ("socketmap", "policy")},
-    }
+    (home / "unsigned").write_text(dropin("postfix/unsigned", daemon))
     postfix = Postfix(
         home,
-        doors={door: {name: value.format(**sockets) for name, value in options.items()} for door, options in doors.items()},
+        doors={door: here(options, daemon) for door, options in doors.items()},
         settings={
-            "transport_maps": "inline:{{ {{ {} = {} }} }}".format(
-                DOMAIN, f"{handover}:[{host}]:{port}" if handover in ("smtp", "sign") else f"{handover}:unix:{daemon.door('lmtp')}"
+            "transport_maps": "inline:{{ {{ {} = {} }} }} {}".format(
+                DOMAIN,
+                f"{handover}:[{host}]:{port}" if handover in ("smtp", "sign") else f"{handover}:unix:{daemon.door('lmtp')}",
+                here(main_cf(transport_map), daemon)["transport_maps"] if transport_map else "",
             ),
             "relay_domains": DOMAIN,
             "relay_recipient_maps": "",
             "default_transport": "smtp:[{}]:{}".format(*remote.address),
-            **{name: value.format(**sockets) for name, value in settings.items()},
+            **{name: value.replace("sign: ", "sign:[{}]:{} ".format(*remote.address)) for name, value in here(settings, daemon).items()},
         },
-        transports={of: {name: value.format(**sockets) for name, value in options.items()} for of, options in transports.items()},
+        transports={of: here(options, daemon) for of, options in transports.items()},
     )
     built = Town(postfix, daemon, remote)
     remote.start()
@@ -117,23 +118,19 @@ def town(request: pytest.FixtureRequest, place: Path, need_postfix: None) -> Ite
     """One town for all stories of this module; each story has recipients of its own."""
     doors = {
         "open": {},
-        "policy": {"smtpd_recipient_restrictions": FAIL_OPEN},
-        "closed": {"smtpd_recipient_restrictions": FAIL_OPEN.replace(", default_action=DUNNO", "")},
-        "news": {"smtpd_recipient_restrictions": FAIL_OPEN.replace("try_limit=1", "try_limit=1, policy_context=news")},
-        "socketmap": {"smtpd_recipient_restrictions": MAP},
+        "policy": FAIL_OPEN,
+        "closed": FAIL_CLOSED,
+        "news": {RESTRICTIONS: FAIL_OPEN[RESTRICTIONS].replace("try_limit=1", "try_limit=1, policy_context=news")},
+        "socketmap": MAP,
     }
     with founded(place / request.param, request.param, doors, {}) as one:
         yield one
 
 
-SIGNING = {"smtp_generic_maps": "socketmap:unix:{socketmap}:verpsign", "lmtp_generic_maps": "socketmap:unix:{socketmap}:verpsign"}
-UNSIGNED = f"""\
-/^b\\+[a-z2-7]{{23}}\\+/ DUNNO
-/^b\\+.*@{DOMAIN.replace(".", "[.]")}$/ REJECT this return path is not signed
-"""
+SIGNING = master_cf("postfix/sign-master.cf")
 STRANGERS = {
     "mynetworks": "192.0.2.0/24",
-    "smtpd_relay_restrictions": "check_recipient_access inline:{{ {{ receiver.example = OK }} }}, reject_unauth_destination",
+    "smtpd_relay_restrictions": "check_recipient_access inline:{ { receiver.example = OK } }, reject_unauth_destination",
 }
 """A door behind which some mail of strangers goes out again, as by an alias or a list."""
 
@@ -141,14 +138,11 @@ STRANGERS = {
 @pytest.fixture(scope="module", params=["sign", "signlmtp"])
 def signing_town(request: pytest.FixtureRequest, place: Path, need_postfix: None) -> Iterator[Town]:
     """A town in which Postfix itself signs, by XVERP and a generic map, for applications that cannot, and for nobody else."""
-    settings = {
-        "smtpd_authorized_verp_clients": "127.0.0.0/8",
-        "sender_dependent_default_transport_maps": f"inline:{{{{ {{{{ @{DOMAIN} = sign:{{remote}} }}}} }}}}",
-        "smtpd_sender_restrictions": f"permit_mynetworks, check_sender_access inline:{{{{ {{{{ {DOMAIN} = REJECT }}}} }}}}",
-        "smtpd_recipient_restrictions": "check_recipient_access {unsigned}",
-    }
-    transports = {"sign": SIGNING, "signlmtp": SIGNING}
-    with founded(place / request.param, request.param, {"open": {}, "strangers": STRANGERS}, settings, transports) as one:
+    settings = {**main_cf("postfix/sign-main.cf")}
+    # The town hands bounces over in both ways, and lets some mail of strangers out.
+    del settings["transport_maps"]
+    settings[RESTRICTIONS] = settings[RESTRICTIONS].partition(",")[0]
+    with founded(place / request.param, request.param, {"open": {}, "strangers": STRANGERS}, settings, SIGNING) as one:
         yield one
 
 
@@ -162,11 +156,9 @@ def walled_town(place: Path, need_postfix: None) -> Iterator[Town]:
     postfix = Postfix(
         home,
         doors={
-            "outside": {"smtpd_recipient_restrictions": MAP.format(socketmap=daemon.door("socketmap"))},
-            "proxied": {
-                "smtpd_recipient_restrictions": MAP.replace("socketmap:", "proxy:socketmap:").format(socketmap=daemon.door("socketmap"))
-            },
-            "inside": {"smtpd_recipient_restrictions": FAIL_OPEN.format(policy="bounced/policy.sock")},
+            "outside": here(MAP, daemon),
+            "proxied": here({RESTRICTIONS: MAP[RESTRICTIONS].replace("socketmap:", "proxy:socketmap:", 1)}, daemon),
+            "inside": {RESTRICTIONS: FAIL_OPEN[RESTRICTIONS].replace("/run/bounced/", "bounced/")},
         },
         settings={"proxy_read_maps": f"proxy:socketmap:unix:{daemon.door('socketmap')}:access"},
         chroot=True,
@@ -355,6 +347,26 @@ def test_postfix_signs_nothing_for_a_stranger(signing_town: Town, name: Callable
 
 def test_a_generic_map_for_all_mail_is_found_out(place: Path, need_postfix: None, name: Callable[[str], str]) -> None:
     """Control: where every client has the map, a stranger reads a return path that is proof against his victim, and needs none."""
-    with founded(place / "careless", "smtp", {"strangers": STRANGERS}, SIGNING) as town:
+    with founded(place / "careless", "smtp", {"strangers": STRANGERS}, {**SIGNING["sign"], **SIGNING["signlmtp"]}) as town:
         assert stolen(town, name("victim"), name("taker"))
         assert blocked_by_a_stranger(town, name("victim"))
+
+
+def test_the_transport_map_catches_mail_by_sendmail(place: Path, need_postfix: None, name: Callable[[str], str]) -> None:
+    """Mail by sendmail(1) to a blocked address bounces in Postfix, the living gets his; while the daemon is down, all of it waits."""
+    with founded(place / "transport", "smtp", {}, {}, transport_map="postfix/transport.cf") as town:
+        dead, live, late = name("gone"), name("live"), name("live")
+        town.daemon.tell("block", dead, "--reason", "a test")
+        script = "script@sender.example"
+        town.postfix.submit(script, dead, live)
+        until(town.postfix.drained, "both mails to come to their ends", shown=town.log)
+        until(lambda: {taken for _, taken in town.remote.taken} == {live, script}, "the mail and the bounce", shown=town.log)
+        assert any("recipient is on the suppression list (manual, manual, " in " ".join(one.split()) for one in town.remote.contents)
+        town.daemon.stop()
+        town.postfix.submit(script, late)
+        until(lambda: "lookup error" in town.postfix.log(), "Postfix to miss its map", shown=town.log)
+        assert late not in {taken for _, taken in town.remote.taken}
+        town.daemon.start()
+        # trivial-rewrite(8) asks a map that failed again only half a minute later; a new one of it asks at once.
+        town.postfix.reload()
+        until(lambda: late in {taken for _, taken in town.remote.taken}, "the mail that waited", shown=town.log)

@@ -1,0 +1,191 @@
+"""Postfix asks and signs by the milter, for mail by SMTP and by sendmail(1), as the blocks of config/mailers/postfix have it."""
+
+import signal
+import smtplib
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from tests.system.ask import Mailer
+from tests.system.daemon import DOMAIN, Daemon
+from tests.system.dropin import here, main_cf
+from tests.system.postfix import Postfix
+from tests.system.refuser import Refuser
+from tests.system.waiting import until
+
+SENDER = "news@sender.example"
+
+
+class Town:
+    """A Postfix that asks by milter, a daemon that takes its bounces, and a server on the other side that refuses some recipients."""
+
+    def __init__(self, home: Path, block: str, daemon_name: str) -> None:
+        """Write the configurations; nothing runs yet."""
+        home.mkdir(mode=0o755)
+        self.daemon = Daemon(home, socket_group="postfix", milter_signs=True)
+        self.remote = Refuser()
+        smtpd = here(main_cf(block), self.daemon)
+        self.postfix = Postfix(
+            home,
+            doors={"milter": {}, "news": {"milter_macro_daemon_name": "bounced_news"}},
+            settings={
+                **smtpd,
+                "milter_macro_daemon_name": daemon_name,
+                "transport_maps": "inline:{{ {{ {} = smtp:[{}]:{} }} }}".format(DOMAIN, *self.daemon.smtp),
+                "relay_domains": DOMAIN,
+                "relay_recipient_maps": "",
+                "default_transport": "smtp:[{}]:{}".format(*self.remote.address),
+            },
+        )
+
+    def refusal(self, recipient: str, door: str = "milter") -> str:
+        """Return the reply by which Postfix refuses a recipient; empty where it takes him."""
+        code, text = self.postfix.rcpt(door, recipient)
+        return "" if code == 250 else f"{code} {text}"
+
+    def blocked(self, recipient: str, *scope: str) -> str:
+        """Put a recipient on the list by hand."""
+        self.daemon.tell("block", recipient, "--reason", "a test", *scope)
+        return recipient
+
+    def suppressed(self, recipient: str) -> bool:
+        """Ask as a mailer does."""
+        with Mailer(self.daemon.door("socketmap")) as mailer:
+            return mailer.suppressed(recipient)
+
+    def drained(self) -> bool:
+        """Tell whether nothing is left: neither in the queue nor where sendmail(1) puts mail."""
+        return not any((self.postfix.queue_directory / "maildrop").iterdir()) and self.postfix.drained()
+
+    def delivered(self, recipient: str) -> list[str]:
+        """Return the envelope senders of the mails to a recipient that the other side took."""
+        return [sender for sender, taken in self.remote.taken if taken == recipient]
+
+    def log(self) -> str:
+        """Return what both logged."""
+        return f"--- Postfix\n{self.postfix.log()}\n--- bounced\n{self.daemon.log()}"
+
+
+@contextmanager
+def founded(home: Path, block: str, daemon_name: str = "mail.sender.example") -> Iterator[Town]:
+    """Found a town below `home`, with one of the blocks of config/mailers, and a name for Postfix to call itself by to milters."""
+    town = Town(home, block, daemon_name)
+    town.remote.start()
+    try:
+        town.daemon.start()
+        town.postfix.start()
+        yield town
+    finally:
+        town.postfix.stop()
+        town.daemon.kill()
+        town.remote.stop()
+        sys.stdout.write(town.log())
+
+
+@pytest.fixture(scope="module")
+def town(place: Path, need_postfix: None) -> Iterator[Town]:
+    """One town for the stories in which the daemon answers."""
+    with founded(place / "open", "postfix/milter-open.cf") as one:
+        yield one
+
+
+_SERIAL = count(1)
+
+
+@pytest.fixture
+def name() -> Callable[[str], str]:
+    """Make recipients whom no other story uses; how the remote server treats them is told by how the name begins."""
+    return lambda beginning: f"{beginning}{next(_SERIAL)}@receiver.example"
+
+
+def test_a_dead_recipient_is_refused_and_the_living_gets_his_mail(town: Town, name: Callable[[str], str]) -> None:
+    """By SMTP the reply is ours, word for word, and the other recipients of the mail are taken."""
+    dead, live = town.blocked(name("gone")), name("live")
+    assert town.refusal(dead).startswith("550 5.7.1 recipient is on the suppression list (manual, manual, ")
+    town.postfix.send("milter", SENDER, dead, live)
+    until(town.drained, "the mail to go out", shown=town.log)
+    assert (town.delivered(dead), town.delivered(live)) == ([], [SENDER])
+
+
+def test_the_name_of_the_daemon_is_the_stream(town: Town, name: Callable[[str], str]) -> None:
+    """Whoever left one stream is refused at the listener whose milter_macro_daemon_name is of it, and at no other."""
+    reader = town.blocked(name("reader"), "--scope", "news")
+    assert town.refusal(reader) == ""
+    assert town.refusal(reader, "news").startswith("550 5.7.1")
+
+
+def test_a_mail_to_one_is_signed_and_its_bounce_blocks(town: Town, name: Callable[[str], str]) -> None:
+    """Mail from our return-path domain to one recipient goes out signed, by SMTP and by sendmail(1); Postfix' bounce comes back by it."""
+    live, scripted, dead = name("live"), name("live"), name("dead")
+    town.postfix.send("milter", f"news@{DOMAIN}", live)
+    town.postfix.submit(f"news@{DOMAIN}", scripted)
+    town.postfix.send("milter", f"news@{DOMAIN}", dead)
+    until(lambda: town.suppressed(dead), "the bounce", shown=town.log)
+    until(town.drained, "the mails to come to their ends", shown=town.log)
+    for recipient in (live, scripted):
+        (signed,) = town.delivered(recipient)
+        assert f"a mail to {recipient}," in town.daemon.tell("verify", signed)
+    assert town.refusal(dead).startswith("550 5.7.1 recipient is on the suppression list (hard, no-such-user, ")
+
+
+def test_a_mail_to_several_keeps_its_sender(town: Town, name: Callable[[str], str]) -> None:
+    """One sender cannot be the path of two recipients."""
+    live = [name("live"), name("live")]
+    town.postfix.send("milter", f"news@{DOMAIN}", *live)
+    until(town.drained, "the mail to go out", shown=town.log)
+    assert [town.delivered(one) for one in live] == [[f"news@{DOMAIN}"]] * 2
+
+
+def test_sendmail_mail_loses_its_dead_recipients(town: Town, name: Callable[[str], str]) -> None:
+    """By sendmail(1) nobody can be refused: the dead are removed, the living get the mail, and a mail to the dead alone is discarded."""
+    dead, live = town.blocked(name("gone")), name("live")
+    town.postfix.submit(SENDER, dead, live)
+    town.postfix.submit(SENDER, dead)
+    until(lambda: town.drained() and "milter-discard" in town.postfix.log(), "both mails to come to their ends", shown=town.log)
+    assert (town.delivered(dead), town.delivered(live)) == ([], [SENDER])
+
+
+def test_we_cannot_tell_keeps_sendmail_mail(place: Path, need_postfix: None, name: Callable[[str], str]) -> None:
+    """A stream that is not declared is a temporary failure: mail by SMTP is deferred, and that by sendmail(1) stays where it is."""
+    with founded(place / "undeclared", "postfix/milter-open.cf", daemon_name="bounced_nothing") as town:
+        live = name("live")
+        assert town.refusal(live) == "451 4.3.0 this scope is not declared in the configuration"
+        town.postfix.submit(SENDER, live)
+        # What Postfix says of any refusal there: a 5xx would keep the whole mail for ever.
+        until(lambda: "can't reject recipient in non-smtpd(8) submission" in town.postfix.log(), "Postfix to ask", shown=town.log)
+        assert not town.drained()
+        assert town.delivered(live) == []
+
+
+def deferred(town: Town, recipient: str) -> bool:
+    """Tell whether a client is told, at whatever point, to come again."""
+    try:
+        said = town.refusal(recipient)
+    except smtplib.SMTPResponseException as error:
+        said = str(error.smtp_code)
+    assert said[:1] in {"", "4"}
+    return said != ""
+
+
+@pytest.mark.parametrize("block", ["postfix/milter-open.cf", "postfix/milter-closed.cf"])
+def test_down_and_hung_the_default_action_is_done(block: str, place: Path, need_postfix: None, name: Callable[[str], str]) -> None:
+    """With our daemon stopped or hung, accept lets mail pass unasked; tempfail keeps SMTP clients waiting, and mail by sendmail(1)."""
+    fails_open = "open" in block
+    with founded(place / f"down-{Path(block).stem}", block) as town:
+        live = [name("live"), name("live")]
+        town.daemon.signal(signal.SIGSTOP)
+        assert deferred(town, live[0]) is not fails_open
+        town.postfix.submit(SENDER, live[0])
+        until(lambda: "pickup" in town.postfix.log(), "Postfix to take the script's mail", shown=town.log)
+        until(lambda: fails_open <= bool(town.delivered(live[0])), "the mail to pass", shown=town.log)
+        town.daemon.kill()
+        assert deferred(town, live[1]) is not fails_open
+        town.postfix.submit(SENDER, live[1])
+        if not fails_open:
+            assert [town.delivered(one) for one in live] == [[], []]
+            town.daemon.start()
+        until(lambda: [town.delivered(one) for one in live] == [[SENDER]] * 2, "the mail that waited", shown=town.log)
