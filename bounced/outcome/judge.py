@@ -9,11 +9,10 @@ heard. Where rows contradict each other, a refusal or a limit goes before a deat
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import lru_cache
-from itertools import islice
 from typing import NamedTuple, assert_never
 
 from bounced.outcome import Category, Disposition, Outcome
@@ -33,6 +32,8 @@ MAX_DIAGNOSTIC = 1024
 
 _STATUSES = 4
 _BESIDE = 100
+_COVERING = 2
+_NOBODY: frozenset[str] = frozenset()
 _MEMORABLE = 512
 """Characters of a text up to which its judgement is remembered: a stranger must not fill the memory with long ones."""
 
@@ -62,17 +63,6 @@ class Hit(NamedTuple):
     found: Found | None = None
     voice: int = 0
 
-    @property
-    def rank(self) -> tuple[int, int, int, int, int, bool, int, str]:
-        """The higher speaks. Of two that say as much, the later in the text: the reason follows the refusal."""
-        rule, found = self.rule, self.found
-        caution = 2 if _contests(rule) else 1 if rule.disposition is Disposition.HARD and found else 0
-        caution -= rule.category is Category.UNDETERMINED
-        narrow = 2 * bool(rule.provider) + bool(rule.statuses and found) + bool(rule.replies and found)
-        mild = rule.disposition is not Disposition.HARD
-        length, start = (len(found.phrase), found.start) if found else (0, 0)
-        return self.level, caution, narrow, -self.voice, length, mild, start, rule.id
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
@@ -84,18 +74,22 @@ class Judgement:
 
 def judge(recipient: RecipientStatus, reporting_mta: str | None, rules: RuleSet) -> Outcome:
     """Tell what a recipient's status means. Total."""
-    signs, said = _signs(recipient, reporting_mta, rules)
-    verdict = (_verdict if len(signs.essence) <= _MEMORABLE else _verdict.__wrapped__)(rules, signs)
-    return _outcome(verdict, signs, said, rules)
+    signs, said = _signs(recipient, rules)
+    seen = _seen(rules, signs) if len(signs.essence) <= _MEMORABLE else _seen.__wrapped__(rules, signs)
+    providers = _providers(seen, recipient, reporting_mta, rules)
+    heeded = seen.heeded & providers if seen.heeded else seen.heeded
+    return _outcome((_verdict if len(signs.essence) <= _MEMORABLE else _verdict.__wrapped__)(rules, seen, heeded), said, providers, rules)
 
 
 def weigh(recipient: RecipientStatus, reporting_mta: str | None, rules: RuleSet) -> Judgement:
     """Judge, and keep what was weighed."""
-    signs, said = _signs(recipient, reporting_mta, rules)
-    weighed = _Case.of(signs, rules)
-    outcome = _outcome(weighed.verdict(), signs, said, rules)
-    shown = (hit._replace(evidence=rules.phrases.quote(said.folded, hit.found)) if hit.found else hit for hit in weighed.hits)
-    return Judgement(outcome=outcome, hits=tuple(shown))
+    signs, said = _signs(recipient, rules)
+    seen = _seen.__wrapped__(rules, signs)
+    providers = _providers(seen, recipient, reporting_mta, rules)
+    outcome = _outcome(_verdict.__wrapped__(rules, seen, providers), said, providers, rules)
+    folded = fold(said.text)
+    quoted = (hit._replace(evidence=rules.phrases.quote(folded, hit.found)) if hit.found else hit for hit in _hits(seen, providers, rules))
+    return Judgement(outcome=outcome, hits=tuple(quoted))
 
 
 def judge_feedback(report: FeedbackReport) -> Outcome:
@@ -107,19 +101,17 @@ def judge_feedback(report: FeedbackReport) -> Outcome:
 
 
 class _Said(NamedTuple):
-    """A text, folded; the essence of that (PhraseIndex.essence); and the first status codes in it."""
+    """A text; its essence (PhraseIndex.essence), and the first status codes in it."""
 
     text: str
-    folded: str
     essence: str
     codes: tuple[str, ...]
 
 
 class _Signs(NamedTuple):
-    """All that a judgement depends on, without what names one recipient or one mail: so it can be remembered.
+    """All that a judgement depends on but providers, without what names one recipient or one mail: so it can be remembered.
 
-    `derived` is the report's status where no server said it: Sendmail makes 5.1.1 of any 550 and 5.2.2 of any 552. `host` is the provider
-    that the remote host belongs to, `other` whom else it may be: who keeps the mailbox, or reports.
+    `derived` is the report's status where no server said it: Sendmail makes 5.1.1 of any 550 and 5.2.2 of any 552.
     """
 
     action: Action
@@ -127,8 +119,20 @@ class _Signs(NamedTuple):
     statuses: tuple[str, ...]
     derived: str | None
     reply: str | None
-    host: str | None
-    other: str | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Seen:
+    """What the phrases make of signs. `marked` are providers whose mark stands in the text, `lists` the marks of block lists.
+
+    `heeded` are the providers of which a row has something to say of such signs: of others it makes no difference who they are.
+    """
+
+    signs: _Signs
+    found: tuple[Found, ...]
+    marked: frozenset[str]
+    lists: tuple[Found, ...]
+    heeded: frozenset[str]
 
 
 class _Verdict(NamedTuple):
@@ -139,29 +143,32 @@ class _Verdict(NamedTuple):
     rule: str
     words: Found | None
     code: str
+    status: str | None
     lists: tuple[Found, ...]
-    providers: frozenset[str]
 
 
-def _signs(recipient: RecipientStatus, reporting_mta: str | None, rules: RuleSet) -> tuple[_Signs, _Said]:
+def _signs(recipient: RecipientStatus, rules: RuleSet) -> tuple[_Signs, _Said]:
     text = _text(recipient)
-    said = (_said if len(text) <= _MEMORABLE else _said.__wrapped__)(rules, text)
-    answer = recipient.reply
-    if answer:
-        reply: str | None = str(answer.code)
-    else:
-        leading = _LEADING_REPLY.match(text)
-        reply = leading[1] if leading else None
-    statuses = _statuses(answer.status if answer else None, recipient.status, said.codes)
-    derived = _derived(recipient, text, reply)
-    host, other = _outside(recipient, reporting_mta, rules)
-    return _Signs(recipient.action, said.essence, statuses, derived, reply, host, other), said
+    said = _said(rules, text) if len(text) <= _MEMORABLE else _said.__wrapped__(rules, text)
+    answer, status = recipient.reply, recipient.status
+    replied = answer.status if answer else None
+    reply = str(answer.code) if answer else _leading_reply(text)
+    derived = None
+    if status is not None and reply is not None and replied is None:
+        written = str(status)
+        derived = None if written in text else written
+    return _Signs(recipient.action, said.essence, _statuses(replied, status, said.codes), derived, reply), said
+
+
+def _leading_reply(text: str) -> str | None:
+    leading = _LEADING_REPLY.match(text)
+    return leading[1] if leading else None
 
 
 @lru_cache(maxsize=1024)
 def _said(rules: RuleSet, text: str) -> _Said:
-    folded = fold(text)
-    return _Said(text, folded, rules.phrases.essence(folded), tuple(islice(_codes(text), _STATUSES)))
+    coded = "4." in text or "5." in text
+    return _Said(text, rules.phrases.essence(fold(text)), tuple(_CODES.findall(text, 0, MAX_TEXT)[:_STATUSES]) if coded else ())
 
 
 @lru_cache(maxsize=1024)
@@ -169,113 +176,121 @@ def _found(rules: RuleSet, essence: str) -> tuple[Found, ...]:
     return tuple(rules.phrases.search(essence))
 
 
+@lru_cache(maxsize=1024)
+def _seen(rules: RuleSet, signs: _Signs) -> _Seen:
+    found = _found(rules, signs.essence) if len(signs.essence) <= _MEMORABLE else _found.__wrapped__(rules, signs.essence)
+    marks, lists = rules.provider_marks, rules.blocklist_marks
+    return _Seen(
+        signs,
+        found,
+        frozenset([marks[one.phrase] for one in found if one.phrase in marks]),
+        tuple([one for one in found if one.phrase in lists]),
+        frozenset([rule.provider for rule, *_ in _rows(signs, found, rules) if rule.provider]),
+    )
+
+
 @lru_cache(maxsize=2048)
-def _verdict(rules: RuleSet, signs: _Signs) -> _Verdict:
-    return _Case.of(signs, rules).verdict()
+def _verdict(rules: RuleSet, seen: _Seen, providers: frozenset[str]) -> _Verdict:
+    """Take what the first hit says: a delay counts for nothing, whatever the cause."""
+    signs, hits = seen.signs, _hits(seen, providers, rules)
+    status = signs.statuses[0] if signs.statuses else None
+    match signs.action:
+        case Action.DELIVERED | Action.RELAYED | Action.EXPANDED:
+            return _Verdict(Category.DELIVERED, Disposition.NONE, f"action-{signs.action}", None, "", status, seen.lists)
+        case Action.DELAYED:
+            delayed = True
+        case Action.FAILED:
+            delayed = False
+        case _:
+            assert_never(signs.action)
+    if not hits:
+        category = Category.EXPIRED if delayed else Category.UNDETERMINED
+        return _Verdict(category, Disposition.NONE if delayed else Disposition.SOFT, UNMATCHED, None, "", status, seen.lists)
+    winner = hits[0]
+    disposition = Disposition.NONE if delayed else _disposition(signs, hits)
+    return _Verdict(winner.rule.category, disposition, winner.rule.id, winner.found, winner.evidence, status, seen.lists)
 
 
-def _outcome(verdict: _Verdict, signs: _Signs, said: _Said, rules: RuleSet) -> Outcome:
-    text, words = said.text, verdict.words
-    refused = verdict.disposition is Disposition.BLOCKED or verdict.category is Category.BLOCKED_IP
+def _outcome(verdict: _Verdict, said: _Said, providers: frozenset[str], rules: RuleSet) -> Outcome:
+    text, words, blocker = said.text, verdict.words, None
+    if verdict.disposition is Disposition.BLOCKED or verdict.category is Category.BLOCKED_IP:
+        blocker = blocker_of(text[:MAX_TEXT], verdict.lists, providers, rules)
+    evidence = words.phrase if words else verdict.code
+    if words and "*" in words.phrase:
+        evidence = rules.phrases.quote(fold(text), words)
     return Outcome(
         disposition=verdict.disposition,
         category=verdict.category,
         rule=verdict.rule,
-        evidence=rules.phrases.quote(said.folded, words) if words else verdict.code,
+        evidence=evidence,
         diagnostic=text[:MAX_DIAGNOSTIC],
-        status=signs.statuses[0] if signs.statuses else None,
-        blocker=blocker_of(text[:MAX_TEXT], verdict.lists, verdict.providers, rules) if refused else None,
+        status=verdict.status,
+        blocker=blocker,
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Case:
-    """The signs, and what rules see in them: `hits` are the rows that apply, the one that speaks first."""
+def _disposition(signs: _Signs, hits: tuple[Hit, ...]) -> Disposition:
+    """Take the winner's disposition; a death that is not firm is softened by a temporary code or by a frame that doubts it."""
+    winner = hits[0].rule
+    if winner.disposition is not Disposition.HARD or winner.firm:
+        return winner.disposition
+    # The codes say that trying again may help: the reply if there is one, else the status.
+    code = signs.reply or (signs.statuses[0] if signs.statuses else "")
+    return Disposition.SOFT if code[:1] == "4" or any(_doubts(hit, hits[0]) for hit in hits) else Disposition.HARD
 
-    signs: _Signs
-    found: tuple[Found, ...]
-    providers: frozenset[str]
-    rules: RuleSet
-    hits: tuple[Hit, ...]
 
-    @classmethod
-    def of(cls, signs: _Signs, rules: RuleSet) -> "_Case":
-        found = (_found if len(signs.essence) <= _MEMORABLE else _found.__wrapped__)(rules, signs.essence)
-        providers = _providers(signs, found, rules)
-        failing = signs.action is Action.FAILED or signs.action is Action.DELAYED
-        hits = _ordered(list(cls(signs, found, providers, rules, ())._applying())) if failing else ()
-        return cls(signs, found, providers, rules, hits)
+def _hits(seen: _Seen, providers: frozenset[str], rules: RuleSet) -> tuple[Hit, ...]:
+    """Return the rows that apply, the one that speaks first."""
+    signs = seen.signs
+    if signs.action is not Action.FAILED and signs.action is not Action.DELAYED:
+        return ()
+    rows = _rows(signs, seen.found, rules)
+    hits = [Hit(*row) for row in rows if row[0].provider is None or row[0].provider in providers]
+    return _ordered(hits, rules) if len(hits) > 1 else tuple(hits)
 
-    def verdict(self) -> _Verdict:
-        """Take what the first hit says: a delay counts for nothing, whatever the cause."""
-        match self.signs.action:
-            case Action.DELIVERED | Action.RELAYED | Action.EXPANDED:
-                return self._verdict(Category.DELIVERED, Disposition.NONE, f"action-{self.signs.action}")
-            case Action.DELAYED:
-                delayed = True
-            case Action.FAILED:
-                delayed = False
-            case _:
-                assert_never(self.signs.action)
-        if not self.hits:
-            category = Category.EXPIRED if delayed else Category.UNDETERMINED
-            return self._verdict(category, Disposition.NONE if delayed else Disposition.SOFT, UNMATCHED)
-        winner = self.hits[0]
-        return self._verdict(winner.rule.category, Disposition.NONE if delayed else self._disposition(), winner.rule.id, winner)
 
-    def _verdict(self, category: Category, disposition: Disposition, rule: str, winner: Hit | None = None) -> _Verdict:
-        lists = tuple(one for one in self.found if one.phrase in self.rules.blocklist_marks)
-        words, code = (winner.found, winner.evidence) if winner else (None, "")
-        return _Verdict(category, disposition, rule, words, code, lists, self.providers)
+_Row = tuple[Rule, Level, str, Found | None, int]
+"""A row that applies if its provider is the one, and the rest of a Hit."""
 
-    @property
-    def _temporary(self) -> bool:
-        """Whether the codes say that trying again may help: the reply if there is one, else the status."""
-        reply, statuses = self.signs.reply, self.signs.statuses
-        return reply[0] == "4" if reply else bool(statuses) and statuses[0][0] == "4"
 
-    def _disposition(self) -> Disposition:
-        """Take the winner's disposition; a death that is not firm is softened by a temporary code or by a frame that doubts it."""
-        winner = self.hits[0].rule
-        doubted = self._temporary or any(_doubts(hit, self.hits[0]) for hit in self.hits)
-        return Disposition.SOFT if winner.disposition is Disposition.HARD and not winner.firm and doubted else winner.disposition
+def _rows(signs: _Signs, found: tuple[Found, ...], rules: RuleSet) -> Iterator[_Row]:
+    by_phrase, statuses, reply = rules.by_phrase, signs.statuses, signs.reply
+    for one in found:
+        for rule in by_phrase.get(one.phrase, ()):
+            if not (rule.statuses or rule.replies) or _coded(rule, signs):
+                yield rule, Level.FRAME if rule.weak else Level.PHRASE, "", one, 0
+    for voice, status in enumerate(statuses):
+        for rule, level in _status_rows(rules, status):
+            if not rule.replies or _replied(rule, reply):
+                yield rule, _level(rule, level, voice, signs), status, None, voice
+    for pattern in (reply, f"{reply[0]}xx") if reply else ():
+        for rule in rules.by_reply.get(pattern, ()):
+            yield rule, Level.REPLY, pattern, None, 0
 
-    def _applying(self) -> Iterator[Hit]:
-        for found in self.found:
-            for rule in self.rules.by_phrase.get(found.phrase, ()):
-                if self._provider(rule) and self._codes(rule):
-                    yield Hit(rule=rule, level=Level.FRAME if rule.weak else Level.PHRASE, evidence="", found=found)
-        for voice, status in enumerate(self.signs.statuses):
-            for pattern, level in _patterns(status):
-                for rule in self.rules.by_status.get(pattern, ()):
-                    if self._provider(rule) and self._reply(rule):
-                        yield Hit(rule=rule, level=self._level(rule, level, voice), evidence=status, voice=voice)
-        reply = self.signs.reply
-        for pattern in (reply, f"{reply[0]}xx") if reply else ():
-            for rule in self.rules.by_reply.get(pattern, ()):
-                if self._provider(rule):
-                    yield Hit(rule=rule, level=Level.REPLY, evidence=pattern)
 
-    def _level(self, rule: Rule, level: Level, voice: int) -> Level:
-        """Weigh a status: one that nobody said less than a frame; an exact and firm one (full, sender refused) that decides as words."""
-        if level is Level.STATUS and self.signs.statuses[voice] == self.signs.derived:
-            return Level.DERIVED_STATUS
-        if level is Level.STATUS and rule.firm and voice == 0:
-            return Level.PHRASE
-        return Level.PROVIDER_STATUS if rule.provider else level
+@lru_cache(maxsize=1024)
+def _status_rows(rules: RuleSet, status: str) -> tuple[tuple[Rule, Level], ...]:
+    return tuple((rule, level) for pattern, level in _patterns(status) for rule in rules.by_status.get(pattern, ()))
 
-    def _provider(self, rule: Rule) -> bool:
-        return rule.provider is None or rule.provider in self.providers
 
-    def _codes(self, rule: Rule) -> bool:
-        """Tell whether the codes that a row with phrases asks for are there as well."""
-        if rule.statuses and not any(pattern in rule.statuses for status in self.signs.statuses for pattern, _ in _patterns(status)):
-            return False
-        return self._reply(rule)
+def _level(rule: Rule, level: Level, voice: int, signs: _Signs) -> Level:
+    """Weigh a status: one that nobody said less than a frame; an exact and firm one (full, sender refused) that decides as words."""
+    if level is Level.STATUS and signs.statuses[voice] == signs.derived:
+        return Level.DERIVED_STATUS
+    if level is Level.STATUS and rule.firm and voice == 0:
+        return Level.PHRASE
+    return Level.PROVIDER_STATUS if rule.provider else level
 
-    def _reply(self, rule: Rule) -> bool:
-        reply = self.signs.reply
-        return not rule.replies or (reply is not None and (reply in rule.replies or f"{reply[0]}xx" in rule.replies))
+
+def _coded(rule: Rule, signs: _Signs) -> bool:
+    """Tell whether the codes that a row with phrases asks for are there as well."""
+    if rule.statuses and not any(pattern in rule.statuses for status in signs.statuses for pattern, _ in _patterns(status)):
+        return False
+    return _replied(rule, signs.reply)
+
+
+def _replied(rule: Rule, reply: str | None) -> bool:
+    return not rule.replies or (reply is not None and (reply in rule.replies or f"{reply[0]}xx" in rule.replies))
 
 
 def _text(recipient: RecipientStatus) -> str:
@@ -290,17 +305,6 @@ def _statuses(replied: StatusCode | None, reported: StatusCode | None, spoken: t
     """Return the codes in the order in which they are believed: the deciding reply's, the report's, those in the text; vague ones last."""
     codes = list(dict.fromkeys([*(str(code) for code in (replied, reported) if code), *spoken]))
     return tuple(sorted(codes, key=_vague)[:_STATUSES])
-
-
-def _codes(text: str) -> Iterator[str]:
-    return (match[0] for match in _CODES.finditer(text, 0, MAX_TEXT))
-
-
-def _derived(recipient: RecipientStatus, text: str, reply: str | None) -> str | None:
-    if recipient.status is None or reply is None or (recipient.reply is not None and recipient.reply.status is not None):
-        return None
-    status = str(recipient.status)
-    return None if status in text else status
 
 
 def _vague(status: str) -> bool:
@@ -319,34 +323,29 @@ def _patterns(status: str) -> tuple[tuple[str, Level], ...]:
     )
 
 
-def _providers(signs: _Signs, found: tuple[Found, ...], rules: RuleSet) -> frozenset[str]:
-    """Find who refused: whoever the text bears the mark of, and the remote host; if nobody, whom else it may be."""
-    marks = {rules.provider_marks[one.phrase] for one in found if one.phrase in rules.provider_marks}
-    told = marks | {signs.host} if signs.host else marks
-    return frozenset(told or ({signs.other} if signs.other else ()))
-
-
-def _outside(recipient: RecipientStatus, reporting_mta: str | None, rules: RuleSet) -> tuple[str | None, str | None]:
-    """Return the provider of the remote host; where none is known, also that of the mailbox, else of who reports."""
-    host = _of_host(rules, recipient.remote_mta) if recipient.remote_mta else None
-    if host:
-        return host, None
+def _providers(seen: _Seen, recipient: RecipientStatus, reporting_mta: str | None, rules: RuleSet) -> frozenset[str]:
+    """Find who refused: whoever the text bears the mark of, and the remote host; if nobody, who keeps the mailbox, else who reports."""
+    host = _of_host(rules, recipient.remote_mta) if recipient.remote_mta else _NOBODY
+    if host or seen.marked:
+        return seen.marked | host if host else seen.marked
     address = recipient.final_recipient or recipient.original_recipient or ""
-    other = _of_domain(rules, address.rpartition("@")[2])
-    return None, other or (_of_host(rules, reporting_mta) if reporting_mta else None)
+    mailbox = _of_domain(rules, address.rpartition("@")[2])
+    return mailbox or (_of_host(rules, reporting_mta) if reporting_mta else _NOBODY)
 
 
 # Readers bound these fields.
 @lru_cache(maxsize=1024)
-def _of_host(rules: RuleSet, field: str) -> str | None:
-    """Return the provider of `dns; mx.example.net (192.0.2.1, the server for ...)`."""
+def _of_host(rules: RuleSet, field: str) -> frozenset[str]:
+    """Return the provider of `dns; mx.example.net (192.0.2.1, the server for ...)`, if it is one's."""
     name = field.rpartition(";")[2].split(None, 1)
-    return rules.provider_of_host(name[0]) if name else None
+    provider = rules.provider_of_host(name[0]) if name else None
+    return frozenset([provider]) if provider else _NOBODY
 
 
 @lru_cache(maxsize=1024)
-def _of_domain(rules: RuleSet, domain: str) -> str | None:
-    return rules.provider_of_domain(domain)
+def _of_domain(rules: RuleSet, domain: str) -> frozenset[str]:
+    provider = rules.provider_of_domain(domain)
+    return frozenset([provider]) if provider else _NOBODY
 
 
 def _contests(rule: Rule) -> bool:
@@ -365,17 +364,54 @@ def _doubts(hit: Hit, winner: Hit) -> bool:
     return hit.rule.disposition is Disposition.SOFT and apart <= _BESIDE
 
 
-def _ordered(hits: list[Hit]) -> tuple[Hit, ...]:
+def _ordered(hits: list[Hit], rules: RuleSet) -> tuple[Hit, ...]:
     """Return the hits that are heard, the one that speaks first."""
-    if len(hits) > 1:
-        if any(hit.rule.own for hit in hits):
-            hits = [hit for hit in hits if hit.rule.own]
-        hits = sorted(_heard(hits), key=lambda hit: hit.rank, reverse=True)
-    return tuple(hits)
+    if any(hit.rule.own for hit in hits):
+        hits = [hit for hit in hits if hit.rule.own]
+    weights = _weights(rules)
+    ranked = [(_rank(hit, weights[hit.rule.id]), hit) for hit in _heard(hits)]
+    ranked.sort(key=_first, reverse=True)
+    return tuple([hit for _, hit in ranked])
+
+
+def _first(ranked: tuple[tuple[object, ...], Hit]) -> tuple[object, ...]:
+    return ranked[0]
+
+
+class _Weight(NamedTuple):
+    """What of a row's rank is its own: `caution` where words decide, `code_caution` where a code does; `narrow` likewise."""
+
+    caution: int
+    code_caution: int
+    narrow: int
+    code_narrow: int
+    mild: bool
+
+
+@lru_cache(maxsize=8)
+def _weights(rules: RuleSet) -> Mapping[str, _Weight]:
+    return {rule.id: _weight(rule) for rule in rules.rows.rules}
+
+
+def _weight(rule: Rule) -> _Weight:
+    hard, vague = rule.disposition is Disposition.HARD, rule.category is Category.UNDETERMINED
+    contests, scoped = 2 * _contests(rule), 2 * bool(rule.provider)
+    return _Weight((contests or hard) - vague, contests - vague, scoped + bool(rule.statuses) + bool(rule.replies), scoped, not hard)
+
+
+def _rank(hit: Hit, weight: _Weight) -> tuple[int, int, int, int, int, bool, int, str]:
+    """Return by what a hit is compared; the higher speaks. Of two that say as much it is the later: the reason follows the refusal."""
+    rule, level, _, found, voice = hit
+    if found:
+        start = found.start
+        return level, weight.caution, weight.narrow, -voice, len(found.phrase), weight.mild, start, rule.id
+    return level, weight.code_caution, weight.code_narrow, -voice, 0, weight.mild, 0, rule.id
 
 
 def _heard(hits: list[Hit]) -> list[Hit]:
     """Leave out the words inside a longer phrase that was found too; a frame covers only frames, and nothing is covered by a gap."""
+    if len({_span(hit) for hit in hits if hit.found}) < _COVERING:
+        return hits
     solid = [hit for hit in hits if hit.found and "*" not in hit.found.phrase]
     strong = {_span(hit) for hit in solid if not hit.rule.weak}
     covering = strong.union(map(_span, solid))

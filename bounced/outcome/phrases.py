@@ -1,18 +1,20 @@
 """Which of many phrases a text contains, without asking each of them.
 
 For: the vocabulary of the rules. Never: regular expressions from data (one careless row stops the loop for seconds).
-A phrase is found through its rarest word. `*` in a phrase stands for up to GAP characters of one sentence, or for none: `user * unknown`.
+A phrase is found through its rarest pair of neighbouring words, one without such a pair through its rarest word. `*` in a phrase stands for
+up to GAP characters of one sentence, or for none: `user * unknown`.
 """
 
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain, pairwise
 from typing import NamedTuple
 
 from bounced.outcome.fold import fold_phrase, words
 
-GAP = 66
+GAP = 68
 """How many characters of an essence `*` may stand for: a name or an address, not a sentence."""
 
 _TRIES = 8
@@ -21,6 +23,7 @@ _TRIES = 8
 _MAX_URL = 200
 _SENTENCE = re.compile(r"[.;!?] ")
 _GLUED = re.compile(r"[._-][a-zA-Z0-9]", re.ASCII)
+_ASCII_WORD = re.compile(r"[a-z0-9]+")
 _ASCII_WORDS = re.compile(r"([a-z0-9]+)")
 _BLOT = "XXXX"
 
@@ -35,21 +38,28 @@ class Found(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """A phrase ready to be looked for: the words it cannot do without, and its parts between gaps."""
+    """A phrase ready to be looked for: its parts between gaps. `spoken`: it is one word, and must be a word of the sentence."""
 
     phrase: str
     first: str
     rest: tuple[str, ...]
-    needed: frozenset[str]
     spoken: bool
+
+
+Pair = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
 class PhraseIndex:
-    """Phrases by their rarest word; `vocabulary` are the ASCII words of all of them."""
+    """Phrases by what is rarest in them: two ASCII words of one part that follow each other, else a word.
 
+    `pairs` are all such pairs of all phrases, `alone` the ASCII words that stand in a part without another.
+    """
+
+    by_pair: Mapping[Pair, tuple[_Entry, ...]]
     by_word: Mapping[str, tuple[_Entry, ...]]
-    vocabulary: frozenset[str]
+    pairs: frozenset[Pair]
+    alone: frozenset[str]
 
     @classmethod
     def build(cls, phrases: Iterable[str], names: Iterable[str] = ()) -> "PhraseIndex":
@@ -57,20 +67,29 @@ class PhraseIndex:
         loose = frozenset(names)
         distinct = sorted({*phrases, *loose})
         often = Counter(word for phrase in distinct for word in words(phrase))
+        often_pairs = Counter(pair for phrase in distinct for pair in _pairs(phrase))
+        by_pair: dict[Pair, list[_Entry]] = {}
         by_word: dict[str, list[_Entry]] = {}
         for phrase in distinct:
-            needed = frozenset(words(phrase))
             first, *rest = (part.strip() for part in phrase.split("*"))
-            rarest = min(needed, key=lambda word: (often[word], -len(word), word))
-            by_word.setdefault(rarest, []).append(_Entry(phrase, first, tuple(rest), needed, phrase.isalpha() and phrase not in loose))
+            entry = _Entry(phrase, first, tuple(rest), phrase.isalpha() and phrase not in loose)
+            pairs = _pairs(phrase)
+            if pairs:
+                by_pair.setdefault(min(pairs, key=lambda pair: (often_pairs[pair], pair)), []).append(entry)
+            else:
+                rarest = min(words(phrase), key=lambda word: (often[word], -len(word), word))
+                by_word.setdefault(rarest, []).append(entry)
+        parts = [_ASCII_WORD.findall(part) for phrase in distinct for part in phrase.split("*")]
         return cls(
+            {pair: tuple(entries) for pair, entries in by_pair.items()},
             {word: tuple(entries) for word, entries in by_word.items()},
-            frozenset(word for phrase in distinct for word in _ASCII_WORDS.findall(phrase)),
+            frozenset(often_pairs),
+            frozenset(part[0] for part in parts if len(part) == 1),
         )
 
     def essence(self, folded: str) -> str:
-        """Return a folded text with every ASCII word that no phrase holds blotted out: it counts as four letters, eight
-        or twelve, as long as it is.
+        """Return a folded text with every ASCII word blotted out that no phrase holds beside its neighbours: it counts as four letters,
+        eight or twelve, as long as it is.
 
         The search finds in it what stands in the text, since phrases end where words end; only gaps are measured in the essence. Names,
         numbers and ids are gone, so what a server says to a thousand recipients is a few texts. Nothing folded holds a capital.
@@ -91,21 +110,27 @@ class PhraseIndex:
         return "".join(kept)
 
     def _essential(self, pieces: list[str]) -> list[str]:
-        known = self.vocabulary
+        spoken = pieces[1::2]
+        known = self.alone.intersection(spoken).union(*self.pairs.intersection(pairwise(spoken)))
         essential = pieces.copy()
-        essential[1::2] = [word if word in known else _BLOT * -(-len(word) // len(_BLOT)) for word in pieces[1::2]]
+        essential[1::2] = [word if word in known else _BLOT * -(-len(word) // len(_BLOT)) for word in spoken]
         return essential
 
     def search(self, folded: str) -> Iterator[Found]:
         """Yield every indexed phrase that stands in `folded`, at its first place."""
-        present = words(folded)
-        for word in present:
-            for entry in self.by_word.get(word, ()):
-                # Of ten that share a word with the text, one or none stands in it.
-                if entry.first in folded and entry.needed <= present:
-                    found = _find(entry, folded)
-                    if found:
-                        yield Found(entry.phrase, *found)
+        spoken = _ASCII_WORD.findall(folded)
+        by_pair, by_word = self.by_pair, self.by_word
+        entries = [by_pair[pair] for pair in by_pair.keys() & set(pairwise(spoken))]
+        entries += [by_word[word] for word in by_word.keys() & (set(spoken) if folded.isascii() else words(folded))]
+        for entry in chain.from_iterable(entries):
+            if entry.first in folded:
+                found = _find(entry, folded)
+                if found:
+                    yield Found(entry.phrase, *found)
+
+
+def _pairs(phrase: str) -> set[Pair]:
+    return {pair for part in phrase.split("*") for pair in pairwise(_ASCII_WORD.findall(part))}
 
 
 def usable(phrase: str) -> bool:
