@@ -7,7 +7,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import assert_never
+from typing import BinaryIO, assert_never
 
 import structlog
 from msgspec.structs import replace
@@ -220,6 +220,12 @@ class Consult:
         changed = await self._store.rule(incident, ruling, at=self.now(), by=by, reason=reason)
         self._log.warning("incident.ruled", id=incident, ruling=ruling, changed=changed, by=by)
         return changed
+
+    async def backup(self, *, by: str) -> BinaryIO:
+        """Return a file with a copy of all that the store knows. Raises StoreFault."""
+        copy = await self._store.backup()
+        self._log.info("store.copied", by=by)
+        return copy
 
     def unmatched(self) -> Sequence[Unmatched]:
         """Return the texts that no rule matched, grouped by what they say, the most frequent first. Raises StoreFault."""

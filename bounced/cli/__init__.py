@@ -12,7 +12,7 @@ from typing import NoReturn
 import click
 
 from bounced import __version__
-from bounced.cli import addresses, overview, reading, running
+from bounced.cli import addresses, keeping, overview, reading, running
 from bounced.cli.base import EX_CONFIG, EX_DATA, EX_TRY_LATER, EX_UNAVAILABLE, EX_USAGE, Unreachable
 from bounced.cli.doctoring import doctor
 from bounced.cli.ingesting import ingest
@@ -72,5 +72,6 @@ for _command in (
     *(addresses.check, addresses.why, addresses.list_, addresses.sign, addresses.verify),
     *(addresses.block, addresses.release, addresses.delivered, addresses.forget),
     *(overview.stats, overview.backscatter, overview.incidents, reading.explain_, reading.unmatched, ingest, replay_, doctor),
+    *(keeping.backup, keeping.restore),
 ):
     cli.add_command(_command)

@@ -7,6 +7,7 @@ import http.client
 import json
 import socket
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -58,17 +59,37 @@ class _UnixConnection(http.client.HTTPConnection):
 
 def ask(config_file: Path, method: str, path: str, words: Mapping[str, str | int], seconds: float = _SECONDS) -> Answer:
     """Ask the daemon, and wait so long for its answer. Raises Unreachable, Refused, OwnFault, OperatorFault."""
-    place = config.load(config_file).query.http
-    if place is None:
-        raise OperatorFault("query.http is empty: commands cannot reach the daemon", f"set query.http in {config_file}")
-    connection = _UnixConnection(place, seconds)
-    try:
+    with _asking(config_file, seconds) as connection:
         if method == "GET":
             connection.request("GET", f"{path}?{urlencode(words)}")
         else:
             connection.request("POST", path, json.dumps(words), {"Content-Type": "application/json"})
         response = connection.getresponse()
         answer = json.loads(response.read())
+    _refuse_fault(response.status, answer)
+    return dict(answer)
+
+
+def octets(config_file: Path, path: str) -> Iterator[bytes]:
+    """Ask the daemon for a file, and give it piece by piece. Raises what `ask` raises."""
+    with _asking(config_file, LONG_SECONDS) as connection:
+        connection.request("GET", path)
+        response = connection.getresponse()
+        if response.status != 200:
+            _refuse_fault(response.status, json.loads(response.read()))
+        while piece := response.read(1 << 18):
+            yield piece
+
+
+@contextmanager
+def _asking(config_file: Path, seconds: float) -> Iterator[_UnixConnection]:
+    """Give a connection to the daemon; what breaks on it is told as Unreachable, with what to do."""
+    place = config.load(config_file).query.http
+    if place is None:
+        raise OperatorFault("query.http is empty: commands cannot reach the daemon", f"set query.http in {config_file}")
+    connection = _UnixConnection(place, seconds)
+    try:
+        yield connection
     except PermissionError as error:
         raise Unreachable(
             f"may not ask on {place}\n  Ask as root, or join the socket's group; who is in it may also block and release."
@@ -80,12 +101,15 @@ def ask(config_file: Path, method: str, path: str, words: Mapping[str, str | int
         ) from error
     finally:
         connection.close()
-    if response.status >= 500:
+
+
+def _refuse_fault(status: int, answer: Answer) -> None:
+    """Raise what the daemon says instead of an answer."""
+    if status >= 500:
         raise OwnFault(plain(answer.get("error", "the daemon could not do it")))
-    if response.status >= 400:
+    if status >= 400:
         hint = f"\n  {plain(answer['hint'])}" if answer.get("hint") else ""
         raise Refused(plain(answer.get("error", "the daemon refused it")) + hint)
-    return dict(answer)
 
 
 def pages(config_file: Path, path: str, words: Mapping[str, str]) -> Iterator[Answer]:

@@ -13,7 +13,7 @@ import json
 import pwd
 import socket
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import cache, partial
 from http import HTTPStatus
 from typing import Any
@@ -24,7 +24,7 @@ import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -36,6 +36,7 @@ from bounced.http.operations import OPERATIONS, Operation
 from bounced.http.words import Asked, Problem, Refused
 
 _MAX_BODY = 65536
+_PIECE = 1 << 18
 _BODY_SECONDS = 10.0
 _MAX_CONNECTIONS = 256
 _IDLE_SECONDS = 60
@@ -138,7 +139,11 @@ _METRICS = Route("/metrics", _tell_metrics, methods=["GET"])
 
 def _app(consult: Consult, log: Any) -> Starlette:
     routes = [Route(each.path, partial(_serve, consult, log, each), methods=[each.method]) for each in OPERATIONS]
-    routes += [Route("/v1/openapi.json", _describe, methods=["GET"]), _METRICS]
+    routes += [
+        Route("/v1/backup", partial(_backup, consult), methods=["GET"]),
+        Route("/v1/openapi.json", _describe, methods=["GET"]),
+        _METRICS,
+    ]
     return Starlette(routes=routes, exception_handlers={HTTPException: _say_no})
 
 
@@ -158,6 +163,21 @@ async def _serve(consult: Consult, log: Any, operation: Operation, request: Requ
         # Whatever breaks in here is "try later", never an answer.
         log.exception("http.bug", path=operation.path)
         return _json(Problem("an internal error", "Ask again later; the log says more."), HTTPStatus.SERVICE_UNAVAILABLE)
+
+
+async def _backup(consult: Consult, request: Request) -> Response:
+    """Give a copy of the database, octet by octet."""
+    try:
+        copy = await consult.backup(by=_by(request))
+    except OwnFault as fault:
+        return _json(Problem(str(fault), "Ask again later."), HTTPStatus.SERVICE_UNAVAILABLE)
+
+    async def octets() -> AsyncIterator[bytes]:
+        with copy:
+            while piece := await asyncio.to_thread(copy.read, _PIECE):
+                yield piece
+
+    return StreamingResponse(octets(), media_type="application/vnd.sqlite3")
 
 
 async def _words(operation: Operation, request: Request) -> Asked:
@@ -223,6 +243,16 @@ def openapi() -> dict[str, Any]:
     taken = [each.asked for each in OPERATIONS if each.method == "POST"]
     _, components = msgspec.json.schema_components([*answered, *taken], ref_template="#/components/schemas/{name}")
     paths: dict[str, Any] = {each.path: {each.method.lower(): _operation(each)} for each in OPERATIONS}
+    paths["/v1/backup"] = {
+        "get": {
+            "operationId": "backup",
+            "summary": "A copy of the database, an SQLite file, with all that was acknowledged before it was asked for.",
+            "responses": {
+                "200": {"description": "The file.", "content": {"application/vnd.sqlite3": {}}},
+                "503": {"description": "It cannot be made now.", "content": _content(Problem)},
+            },
+        }
+    }
     paths["/v1/openapi.json"] = {
         "get": {"operationId": "openapi", "summary": "This document.", "responses": {"200": {"description": "OK"}}}
     }

@@ -6,7 +6,7 @@ write transaction. A store keeps every event, and the record of an address is th
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from bounced.address import AddressKey
 from bounced.fault import OwnFault
@@ -146,6 +146,13 @@ class Store(Protocol):
 
     def may_know(self, key: AddressKey) -> bool:
         """Tell, at less cost than `look_up`, whether anything may be known of an address; False is certain."""
+        ...
+
+    async def backup(self) -> BinaryIO:
+        """Return a file with all that is known at some moment after the call; every write that was durable before it is in it.
+
+        Calls go on meanwhile. Raises StoreFault also where a backend is backed up by other means.
+        """
         ...
 
     def look_up(self, key: AddressKey) -> AddressRecord:

@@ -45,6 +45,8 @@ class State(StrEnum):
     CLOSED = "closed"
     DAMAGED = "damaged"
     """Damage was found while it was served."""
+    RESTORING = "restoring"
+    """A backup is being put in its place."""
 
 
 class Claim:
@@ -52,6 +54,8 @@ class Claim:
 
     def __init__(self, path: Path) -> None:
         """Claim the database at `path` for this process. Raises OperatorFault if another one holds it."""
+        self.on_trust = False
+        """Whether the database was opened without reading it for damage, since it looks as it did when it was closed."""
         self._path = path
         self._file = beside(path, ".state")
         try:
@@ -74,12 +78,15 @@ class Claim:
 
     @property
     def unchanged(self) -> bool:
-        """Whether the database is, to all appearances, the file that was closed in order, and nothing is in its log. Raises OSError."""
+        """Whether the database is, to all appearances, the file that was closed in order, and nothing is in its log.
+
+        To be asked only while nobody here has it open. Raises OSError.
+        """
         log = beside(self._path, "-wal")
         return self._said() == (State.CLOSED, _looks(self._path)) and (not log.exists() or log.stat().st_size == 0)
 
     def write(self, state: State) -> None:
-        """Write down `state`, and how the database looks if it is closed; on disk when this returns. Raises OSError."""
+        """Write down `state`, and how the database looks if it is CLOSED, for all of us; on disk when this returns. Raises OSError."""
         # One short write in place: a rename would leave the lock on a file that nobody finds any more.
         text = f"{state.value} {_looks(self._path) if state is State.CLOSED else ''}"
         os.pwrite(self._descriptor, f"{text:<{_STATE_OCTETS - 1}}\n".encode("ascii"), 0)
@@ -96,7 +103,11 @@ class Claim:
 
 
 def _looks(path: Path) -> str:
-    """Return what tells a database from every other file, and from itself after a change: size, time of change, inode, its first page."""
+    """Return what tells a database from every other file, and from itself after a change: size, time of change, inode, its first page.
+
+    Who closes a file lets go of all locks that his process has on it (fcntl(2)), those of SQLite too: no connection may be open here, or
+    another program would take the database for its own, and delete the log.
+    """
     with path.open("rb") as stream:
         first_page = stream.read(4096)
         status = os.fstat(stream.fileno())
@@ -120,6 +131,8 @@ def sync_directory(path: Path) -> None:
 def open_claimed(path: Path, claim: Claim) -> sqlite3.Connection:
     """Open the claimed database for writing: create it if it never was, check and migrate it if it was. Raises OperatorFault."""
     state = claim.state
+    if state is State.RESTORING:
+        raise OperatorFault(f"{path} is half restored", "run `bounced restore` again")
     if state is State.DAMAGED:
         raise OperatorFault(f"{path} was found damaged while it was served", f"{RESTORE}; 'open' in the .state file has it checked again")
     try:
@@ -127,11 +140,14 @@ def open_claimed(path: Path, claim: Claim) -> sqlite3.Connection:
             if state is not State.FRESH:
                 raise OperatorFault(f"{path} is missing, and it had been there", RESTORE)
             _create(path)
+        # What a crash left of a copy.
+        beside(path, ".copy").unlink(missing_ok=True)
         _refuse_outer_damage(path, state)
+        claim.on_trust = claim.unchanged
         # Held while the writing connection may fail: closed as the last one it would copy the log into the file and delete it.
         with closing(connect_reader(path)) as reader:
-            _refuse_strangers(reader, path)
-            if not claim.unchanged:
+            refuse_strangers(reader, path)
+            if not claim.on_trust:
                 check(reader, path)
             connection = connect_writer(path)
             try:
@@ -158,7 +174,7 @@ def open_reader(path: Path) -> sqlite3.Connection:
         _refuse_outer_damage(path, state)
         connection = connect_reader(path)
         try:
-            _refuse_strangers(connection, path)
+            refuse_strangers(connection, path)
         except BaseException:
             connection.close()
             raise
@@ -190,7 +206,8 @@ def reopen_claimed(path: Path) -> sqlite3.Connection:
 
 def connect_writer(path: Path) -> sqlite3.Connection:
     """Open the one connection that writes. Raises sqlite3.Error."""
-    connection = _connect(path, "rw", WRITE_PATIENCE)
+    # A copy is made from it in another thread (copies.py): SQLite itself lets one at a time in.
+    connection = _connect(path, "rw", WRITE_PATIENCE, check_same_thread=False)
     try:
         for pragma in (
             "synchronous = FULL",  # the promise of DATA: NORMAL loses the whole log at a power cut
@@ -242,8 +259,9 @@ def migrate(connection: sqlite3.Connection, directory: Path = SCHEMA) -> None:
             raise
 
 
-def _connect(path: Path, mode: str, patience: float) -> sqlite3.Connection:
-    return sqlite3.connect(f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, timeout=patience)
+def _connect(path: Path, mode: str, patience: float, *, check_same_thread: bool = True) -> sqlite3.Connection:
+    where = f"{path.absolute().as_uri()}?mode={mode}"
+    return sqlite3.connect(where, uri=True, isolation_level=None, timeout=patience, check_same_thread=check_same_thread)
 
 
 def _create(path: Path) -> None:
@@ -307,7 +325,8 @@ def _is_log(octets: bytes) -> bool:
     return (first, second) == struct.unpack(">2L", octets[24:])
 
 
-def _refuse_strangers(connection: sqlite3.Connection, path: Path) -> None:
+def refuse_strangers(connection: sqlite3.Connection, path: Path) -> None:
+    """Refuse a database that is not ours, or newer than we are. Raises OperatorFault, sqlite3.Error."""
     if connection.execute("PRAGMA application_id").fetchall() != [(_APPLICATION_ID,)]:
         raise OperatorFault(f"{path} is no database of bounced", "check the path in the configuration")
     ((version,),) = connection.execute("PRAGMA user_version").fetchall()

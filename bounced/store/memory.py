@@ -6,6 +6,7 @@ For: every promise of the contract but durability. Never: production.
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import BinaryIO
 
 from bounced.address import AddressKey
 from bounced.guard import Watch
@@ -127,6 +128,10 @@ class MemoryStore:
         """Tell whether anything may be known of an address: here always. Raises StoreFault."""
         self._refuse_if_closed()
         return True
+
+    async def backup(self) -> BinaryIO:
+        """Raise StoreFault: what is in memory alone has no copy."""
+        raise StoreFault("a store in memory has no backup")
 
     def look_up(self, key: AddressKey) -> AddressRecord:
         """Return the record of an address; an empty one for an address of which nothing is known. Raises StoreFault."""

@@ -11,9 +11,10 @@ import asyncio
 import contextlib
 import itertools
 import json
+import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
@@ -21,8 +22,8 @@ from bounced.address import AddressKey
 from bounced.fault import OperatorFault
 from bounced.incident import Incident, Ruling
 from bounced.record import AnyEvent
-from bounced.store import NoSuchIncident, Recorded, Sighting, Store, StoreFault, Tally, files
-from bounced.store.reader import Lookups
+from bounced.store import NoSuchIncident, Recorded, Sighting, Store, StoreFault, Tally, copies, files
+from bounced.store.reader import Lookups, fault_of
 from bounced.store.rows import EventRow, event_of, event_row, pack, token_of
 
 MOST_OCTETS = 1 << 20
@@ -88,6 +89,14 @@ class RelayedStore(Lookups):
     async def rule(self, incident: str, ruling: Ruling, *, at: int, by: str, reason: str) -> int:
         """Let all that an incident holds count, or undo all that it did. Raises NoSuchIncident, StoreFault."""
         return await self._ask(int, "rule", incident, ruling, at, by, reason, seconds=_LONG_SECONDS)
+
+    async def backup(self) -> BinaryIO:
+        """Return a copy of the database. Raises StoreFault."""
+        self.version()  # which a closed store has not
+        try:
+            return await asyncio.to_thread(copies.made_beside, self._path)
+        except (OSError, sqlite3.Error) as error:
+            raise fault_of(error) from None
 
     async def close(self) -> None:
         """Hear what was asked, then let go of everything. Later calls raise StoreFault."""

@@ -13,7 +13,7 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import BinaryIO, Self, TypeVar
 
 import aiosqlite
 
@@ -22,7 +22,7 @@ from bounced.fault import OperatorFault
 from bounced.incident import Act, Incident, Ruling
 from bounced.policy import Policy
 from bounced.record import AnyEvent
-from bounced.store import NoSuchIncident, Recorded, Sighting, StoreFault, Tally, files, incidents, scrub, tables
+from bounced.store import NoSuchIncident, Recorded, Sighting, StoreFault, Tally, copies, files, incidents, scrub, tables
 from bounced.store.reader import Lookups, fault_of
 from bounced.store.rows import event_row
 
@@ -57,17 +57,15 @@ class _Writer:
         self._closing = False
         self._sound = True
         self._damaged = False
-        self.taken_on_trust = False
+        self.in_order = False
+        """Whether it ended in order: all that was committed is in the database, and nothing in the log."""
         self._since_checkpoint = 0
         self._log_held = False
+        self._copying = asyncio.Lock()
+        self._copy: copies.Copy | None = None
 
     async def start(self) -> None:
-        """Open the database and begin to serve. Raises OperatorFault.
-
-        `taken_on_trust` tells whether it was not read for damage, since it looks as it did when it was closed.
-        """
-        with contextlib.suppress(OSError):
-            self.taken_on_trust = self._claim.unchanged
+        """Open the database and begin to serve. Raises OperatorFault."""
         await self._connect(partial(files.open_claimed, self._path, self._claim))
         self._task = asyncio.create_task(self._serve(), name="store writer")
 
@@ -96,6 +94,21 @@ class _Writer:
         """Copy the log into the database and cut it to nothing. Raises StoreFault if some other program reads and does not end."""
         if not await self._run(self._emptied):
             raise StoreFault("the write-ahead log cannot be emptied now: some other program reads the database")
+
+    async def copied(self) -> BinaryIO:
+        """Return a copy of the database, of which one is made at a time. Raises StoreFault."""
+        async with self._copying:
+            if self._closing or self._damaged or not self._sound:
+                raise StoreFault("the store cannot be copied now")
+            self._copy = copies.Copy(self._connection, self._path)
+            try:
+                return await asyncio.to_thread(self._copy.made)
+            except sqlite3.Error as error:
+                raise fault_of(error) from None
+            except OSError as error:
+                raise StoreFault(f"no copy can be made beside {self._path}: {error.strerror}") from None
+            finally:
+                self._copy = None
 
     async def close(self) -> None:
         """Commit what waits, then let go of the file."""
@@ -162,6 +175,7 @@ class _Writer:
 
     async def _reopen(self) -> None:
         """Come back from an error of the disk: what an old connection believes of its pages may be wrong. Raises StoreFault."""
+        await self._end_copy()
         with contextlib.suppress(sqlite3.Error):
             await self._thread.close()
         try:
@@ -228,21 +242,27 @@ class _Writer:
             raise fault_of(error) from None
         return not held
 
+    async def _end_copy(self) -> None:
+        """Wait until nobody copies from the connection any more."""
+        if self._copy is not None:
+            self._copy.give_up()
+            async with self._copying:
+                pass
+
     async def _let_go(self) -> None:
+        await self._end_copy()
         try:
             if self._sound and not self._damaged:
                 await self._run(self._finish)
-        except (sqlite3.Error, OSError):
+        except sqlite3.Error:
             pass  # the log stays, and the next start reads it
         finally:
             with contextlib.suppress(sqlite3.Error):
                 await self._thread.close()
-            self._claim.release()
 
     def _finish(self) -> None:
         held, _, _ = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-        if not held:
-            self._claim.write(files.State.CLOSED)
+        self.in_order = not held
 
 
 def _answer(batch: Sequence[tuple[_Job, asyncio.Future[object]]], results: Sequence[object]) -> None:
@@ -262,9 +282,11 @@ def _refuse(calls: Sequence[tuple[_Job, asyncio.Future[object]]], reason: str) -
 class SqliteStore(Lookups):
     """The store in one SQLite file. See the contract in bounced/store/__init__.py."""
 
-    def __init__(self, path: Path, writer: _Writer, policy: Policy) -> None:
+    def __init__(self, path: Path, claim: files.Claim, writer: _Writer, policy: Policy) -> None:
         """Use `open` instead."""
         super().__init__(path)
+        self._claim = claim
+        self._closed = False
         self._writer = writer
         self._policy = policy
 
@@ -279,9 +301,10 @@ class SqliteStore(Lookups):
             claim.release()
             raise
         try:
-            return cls(path, writer, policy)
+            return cls(path, claim, writer, policy)
         except StoreFault as fault:
             await writer.close()
+            claim.release()
             raise OperatorFault(f"cannot read {path}: {fault}", "check the owner and the mode of its directory") from None
 
     async def record(self, event: AnyEvent) -> Recorded:
@@ -337,12 +360,19 @@ class SqliteStore(Lookups):
             if last is None:
                 return total
 
+    async def backup(self) -> BinaryIO:
+        """Return a copy of the database as it is when the copying ends, while calls go on. Raises StoreFault.
+
+        It has no name any more: its room is free again when it is closed.
+        """
+        return await self._writer.copied()
+
     async def scrub(self, pause: float) -> None:
         """Read the database for damage, if the start took it on trust, with `pause` seconds between pieces. Returns when all was read.
 
         Raises OperatorFault for damage: then no call is served any more, and the next start refuses. Raises StoreFault for the rest.
         """
-        if not self._writer.taken_on_trust:
+        if not self._claim.on_trust:
             return
         pieces, more = scrub.pieces(self._path), True
         try:
@@ -377,3 +407,10 @@ class SqliteStore(Lookups):
         finally:
             # Last: a writing connection that is closed as the last one deletes the log, though the state may say that it must be there.
             self.let_go()
+        if not self._closed:
+            self._closed = True
+            # After all connections: see files.Claim.write.
+            if self._writer.in_order:
+                with contextlib.suppress(OSError):
+                    self._claim.write(files.State.CLOSED)
+            self._claim.release()
