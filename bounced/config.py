@@ -101,8 +101,10 @@ def _clashes(config: Config) -> Iterator[str]:
     """Name the settings that contradict another one, such as two things at one path, which would overwrite each other."""
     owners: dict[Path, str] = {}
     for path, value in _values(config):
-        if isinstance(value, Path) and owners.setdefault(value, path) != path:
+        if isinstance(value, Path) and path != "smtp.tls_key" and owners.setdefault(value, path) != path:
             yield f"{path}: is the same path as {owners[value]}"
+    if config.smtp.tls_key and not config.smtp.tls_certificate:
+        yield "smtp.tls_key: is given, and no smtp.tls_certificate that it belongs to"
     for scope in config.policy.pass_complaints:
         if scope not in config.return_path.scopes:
             yield f"policy.pass_complaints: {shown(scope)} is no stream of return_path.scopes"

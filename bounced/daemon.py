@@ -8,6 +8,7 @@ import contextlib
 import resource
 import signal
 import socket
+import ssl
 import sys
 import time
 from collections import Counter
@@ -39,6 +40,8 @@ from bounced.record import Cause
 from bounced.relay import RelayDoor
 from bounced.returnpath import KeyRing, ReturnPath
 from bounced.settings import CATEGORIES, Config
+from bounced.smtp.certificate import SOON, Certificate
+from bounced.smtp.certificate import load as load_certificate
 from bounced.smtp.door import SmtpDoor, SmtpSettings
 from bounced.store import Store, StoreFault
 from bounced.store.relay import RelayedStore
@@ -78,11 +81,14 @@ class _Door:
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
-    """What a role is made of: its doors by name (the FileDescriptorName of its systemd socket), and what a reload changes."""
+    """What a role is made of: its doors by name (the FileDescriptorName of its systemd socket), and how a reload changes it.
+
+    `renew` reads what a reload changes, or raises OperatorFault; what it returns puts it in force.
+    """
 
     doors: Mapping[str, _Door]
     drains: Sequence[Callable[[float], Awaitable[None]]]
-    use: Callable[[ReturnPath, RuleSet], None]
+    renew: Callable[[Config], Callable[[], None]]
 
 
 async def serve(file: Path, ready: Callable[[list[str]], None], role: Role = Role.ALL) -> None:
@@ -160,11 +166,7 @@ async def _build(config: Config, ring: KeyRing, stack: contextlib.AsyncExitStack
         clock=time.time,
     )
     stack.push_async_callback(_flush, intake)
-    smtp = SmtpDoor(
-        intake,
-        SmtpSettings(hostname=config.smtp.hostname or socket.gethostname(), max_message=config.smtp.max_message),
-        time.time,
-    )
+    smtp = _smtp_door(config, intake)
     doors = {
         "smtp": _Door([partial(sockets.tcp, *endpoint) for endpoint in config.smtp.listen], smtp.listen),
         "lmtp": _Door(_unix(config, config.lmtp.socket), partial(smtp.listen, lmtp=True)),
@@ -183,14 +185,33 @@ async def _build(config: Config, ring: KeyRing, stack: contextlib.AsyncExitStack
         relay = RelayDoor(store)
         own = [partial(sockets.unix, config.query.writer, 0o600, "")] if config.query.writer else []
         doors |= {"writer": _Door(own, relay.listen), "metrics": asked.doors["metrics"]}
-        return _Parts(doors, [smtp.drain, relay.drain, *asked.drains], intake.use)
+        return _Parts(doors, [smtp.drain, relay.drain, *asked.drains], partial(_renew, intake, smtp, asked))
     _begin(stack, store.keep_known())
+    return _Parts({**doors, **asked.doors}, [smtp.drain, *asked.drains], partial(_renew, intake, smtp, asked))
 
-    def use(return_path: ReturnPath, rules: RuleSet) -> None:
+
+def _renew(intake: Intake, smtp: SmtpDoor, asked: _Parts, config: Config) -> Callable[[], None]:
+    return_path, rules, certificate = _return_path(config, _key_ring(config)), rules_of(config), certificate_of(config)
+    asked_use = asked.renew(config)
+
+    def use() -> None:
         intake.use(return_path, rules)
-        asked.use(return_path, rules)
+        smtp.use(_told(certificate))
+        asked_use()
 
-    return _Parts({**doors, **asked.doors}, [smtp.drain, *asked.drains], use)
+    return use
+
+
+def _smtp_door(config: Config, intake: Intake) -> SmtpDoor:
+    settings = SmtpSettings(
+        hostname=config.smtp.hostname or socket.gethostname(),
+        max_message=config.smtp.max_message,
+        tls=_told(certificate_of(config)),
+        proxy_from=config.smtp.proxy_from,
+        disk=config.store.database.parent,
+        min_free=config.smtp.min_free,
+    )
+    return SmtpDoor(intake, settings, time.time)
 
 
 def _build_query(config: Config, ring: KeyRing, stack: contextlib.AsyncExitStack) -> _Parts:
@@ -223,7 +244,7 @@ def _asked(config: Config, return_path: ReturnPath, store: Store, stack: context
         "http": _Door(_unix(config, ask.http), http.listen),
         "metrics": _Door([partial(sockets.tcp, *endpoint) for endpoint in config.metrics.listen], http.listen_for_metrics),
     }
-    return _Parts(doors, [query.drain, http.drain], lambda return_path, _: consult.use(return_path))
+    return _Parts(doors, [query.drain, http.drain], lambda config: partial(consult.use, _return_path(config, _key_ring(config))))
 
 
 def _unix(config: Config, path: Path | None) -> Sequence[Callable[[], socket.socket]]:
@@ -239,16 +260,16 @@ def _return_path(config: Config, ring: KeyRing) -> ReturnPath:
 
 
 def _reload(file: Path, started_with: Config, parts: _Parts) -> None:
-    """At SIGHUP: take keys, streams and rules anew, all of them or none; the rest of the configuration is read at the start only."""
+    """At SIGHUP: take keys, streams, rules and certificate anew, all or none; the rest of the configuration is read at the start only."""
     log = structlog.get_logger("daemon")
     systemd.notify("RELOADING=1")
     try:
         config = load(file)
-        return_path, rules = _return_path(config, _key_ring(config)), rules_of(config)
+        use = parts.renew(config)
     except OperatorFault as fault:
         log.error("daemon.kept_old", why=str(fault), hint=fault.hint)  # noqa: TRY400 - a traceback tells the operator nothing
     else:
-        parts.use(return_path, rules)
+        use()
         log.info("daemon.reloaded", restart_for=_needs_restart(started_with, config))
     finally:
         systemd.notify("READY=1")
@@ -256,8 +277,29 @@ def _reload(file: Path, started_with: Config, parts: _Parts) -> None:
 
 def _needs_restart(before: Config, after: Config) -> str:
     """Name the settings that changed and are read at the start only."""
-    taken = ("return_path.scopes", "return_path.max_age", "return_path.key_file", "rules.directory")
+    taken = {
+        *("return_path.scopes", "return_path.max_age", "return_path.key_file", "rules.directory"),
+        "smtp.tls_certificate",
+        "smtp.tls_key",
+    }
     return " ".join(path for path in changed(before, after) if path not in taken)
+
+
+def certificate_of(config: Config) -> Certificate | None:
+    """Return the certificate for STARTTLS, if there is to be one. Raises OperatorFault."""
+    settings = config.smtp
+    return load_certificate(settings.tls_certificate, settings.tls_key) if settings.tls_certificate else None
+
+
+def _told(certificate: Certificate | None) -> ssl.SSLContext | None:
+    """Log until when the certificate is good, and return what shakes hands by it."""
+    if certificate is None:
+        return None
+    log, left = structlog.get_logger("daemon"), certificate.days_left(time.time())
+    log.info("smtp.certificate", names=" ".join(certificate.names), expires=certificate.expires, days_left=left)
+    if left < SOON:
+        log.warning("smtp.certificate_expires", expires=certificate.expires, days_left=left)
+    return certificate.context
 
 
 def policy_of(config: Config) -> Policy:

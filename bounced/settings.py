@@ -305,6 +305,16 @@ class SmtpSettings:
     )
     hostname: Annotated[str, _HOST, "The name in the greeting. Empty: the name of the system."] = ""
     max_message: Annotated[int, _size(64 << 10, 1 << 30), "The most octets of one message, announced as SIZE."] = 10 << 20
+    tls_certificate: Annotated[
+        Path | None, _OPTIONAL_PATH, "The certificate for STARTTLS and the chain after it, in PEM form; HUP reads it anew. Empty: no TLS."
+    ] = None
+    tls_key: Annotated[Path | None, _OPTIONAL_PATH, "Its private key. Empty: it is in the same file."] = None
+    proxy_from: Annotated[
+        tuple[Network, ...], _NETWORKS, "Networks of proxies (haproxy) that begin each connection with a PROXY header, version 1 or 2."
+    ] = ()
+    min_free: Annotated[
+        int, _size(0, 1 << 40), "While the disk of the database has less room, or less than a tenth of itself free, mail is put off (452)."
+    ] = 64 << 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

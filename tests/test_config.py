@@ -4,6 +4,7 @@ import os
 import re
 import tomllib
 from collections.abc import Iterator
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,10 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         listen = ["127.0.0.1:2525", "[2001:DB8::0:1]:25"]
         hostname = "mx.example.net"
         max_message = "65536B"
+        tls_certificate = "mx.pem"
+        tls_key = "mx.key"
+        proxy_from = ["192.0.2.7", "2001:DB8::/32"]
+        min_free = "0B"
         [lmtp]
         socket = "../run/lmtp.sock"
         [query]
@@ -113,6 +118,9 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
     assert found.return_path.key_file == tmp_path / "keys"
     assert found.return_path.max_age == 12 * 3600
     assert found.smtp.listen == (Endpoint("127.0.0.1", 2525), Endpoint("2001:db8::1", 25))
+    assert (found.smtp.tls_certificate, found.smtp.tls_key) == (tmp_path / "mx.pem", tmp_path / "mx.key")
+    assert found.smtp.proxy_from == (IPv4Network("192.0.2.7/32"), IPv6Network("2001:db8::/32"))
+    assert found.smtp.min_free == 0
     assert found.lmtp.socket == tmp_path.parent / "run" / "lmtp.sock"
     assert (found.query.socketmap, found.query.line) == (None, Path("/l.sock"))
     assert (found.query.milter, found.query.milter_signs) == (Path("/m.sock"), True)
@@ -223,6 +231,15 @@ def test_two_settings_of_one_path(tmp_path: Path) -> None:
     ]
 
 
+def test_a_key_in_the_file_of_its_certificate(tmp_path: Path) -> None:
+    """Certificate and key may be one file, named once or twice; a key alone is told."""
+    for key in ("", 'tls_key = "mx.pem"\n'):
+        assert _load(tmp_path, f'{_GOOD}[smtp]\ntls_certificate = "mx.pem"\n{key}').smtp.tls_certificate == tmp_path / "mx.pem"
+    assert _problems(tmp_path, _GOOD + '[smtp]\ntls_key = "mx.key"\n') == [
+        "bounced.toml: smtp.tls_key: is given, and no smtp.tls_certificate that it belongs to"
+    ]
+
+
 _WRONG = [
     "7", "-1", "true", "1.5", "nan", "9" * 400, "1979-05-27", "{ a = 1 }", "[1]", "[[]]", '"\\u0000"', '"\\u001b[31m"', '["", ""]',
 ]  # fmt: skip
@@ -235,6 +252,8 @@ _WRONG_FOR = {
         '["25"]', '[":25"]', '["0.0.0.0:0"]', '["0.0.0.0:65536"]', '["::1:25"]', '["[127.0.0.1]:25"]', '["1.1:25"]', '["[fe80::1%lo]:25"]',
     ],
     "smtp.hostname": ['"a b"', '"a\\r\\nb"', '"-a"', '"' + "a" * 300 + '"'],
+    "smtp.proxy_from": ['["x"]', '["192.0.2.1/24"]', '["192.0.2.0/33"]', '["[::1]"]', '["::1%lo"]', '["192.0.2.1", "192.0.2.1/32"]'],
+    "smtp.min_free": ['"-1B"', '"2048GiB"', '"10%"', '""'],
     "smtp.max_message": ['"1MiB "', '"0B"', '"63KiB"', '"2GiB"', '"1kb"', '"10"'],
     "query.milter_signs": ["1", '"yes"'],
     "query.socket_mode": ['"660x"', '"0999"', '"99"', '"01777"', '""', "432", "0o660"],

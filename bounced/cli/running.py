@@ -6,6 +6,7 @@ For: whoever operates it. Never: a question to a running daemon.
 import os
 import re
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -123,10 +124,16 @@ def config_() -> None:
 @click.pass_obj
 def config_check(config_file: Path) -> None:
     """Say what is wrong with the configuration. Exit code 78 if anything is."""
-    from bounced.daemon import rules_of  # noqa: PLC0415 - see _serve
+    from bounced.daemon import certificate_of, rules_of  # noqa: PLC0415 - see _serve
 
-    rules_of(config.load(config_file))
+    found = config.load(config_file)
+    rules_of(found)
+    certificate = certificate_of(found)
     click.echo(f"{config_file}: good")
+    if certificate:
+        left = certificate.days_left(time.time())
+        until = f"expires on {certificate.expires}, in {left} days" if left >= 0 else f"expired on {certificate.expires}"
+        click.echo(f"smtp.tls_certificate: for {' '.join(certificate.names) or 'no name'}, {until}")
 
 
 @config_.command("show")

@@ -5,6 +5,7 @@ For: reading the paths and parameters of MAIL and RCPT from hostile text. Never:
 Nothing here raises anything but CommandError, and no text that passes holds a control character or a lone surrogate.
 """
 
+import ipaddress
 import re
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ MAX_PATH = 320
 _PATH = re.compile(r'<(?P<route>@[^<>":\s]*+:)?+(?P<mailbox>(?:[^<>"\s]|"(?:[^"\\]|\\.)*+")*+)>(?P<rest>.*)')
 _USUAL_RECIPIENT = re.compile(rb"TO:<([A-Za-z0-9+=._-]{1,128}@[A-Za-z0-9.-]{1,128})>")  # the same, for what nearly every client says
 _PARAMETER = re.compile(r"([A-Za-z0-9][A-Za-z0-9-]*)(?:=([!-<>-~]+))?")
+_XTEXT = re.compile(rb"\+([0-9A-Fa-f]{2})")  # RFC 3461 section 4
 _SIZE = re.compile(r"[0-9]{1,20}")
 
 
@@ -41,6 +43,14 @@ class Mail:
 
 
 _NULL = Mail(None)
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarded:
+    """Whom our own mail server got a mail from: its IP address and the name it gave; None where that is not known."""
+
+    client: str | None = None
+    helo: str | None = None
 
 
 def text_of(argument: bytes) -> str:
@@ -88,6 +98,35 @@ def read_recipient(argument: bytes, *, extended: bool, utf8: bool) -> str:
         raise CommandError(553, "5.1.3", "the address is no mailbox")
     _check_alphabet(mailbox, utf8=utf8)
     return _unquoted(mailbox) if mailbox.startswith('"') else mailbox
+
+
+def read_xforward(argument: bytes, before: Forwarded) -> Forwarded:
+    """Read what stands after XFORWARD, over what an earlier one said (postfix.org/XFORWARD_README.html). Raises CommandError."""
+    client, helo = before.client, before.helo
+    for word in text_of(argument).split():
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise CommandError(501, "5.5.4", "expected NAME=value")
+        known = None if value.upper() in {"", "[UNAVAILABLE]", "[TEMPUNAVAIL]"} else text_of(_XTEXT.sub(_octet, value.encode()))
+        match name.upper():
+            case "ADDR":
+                client = known and _ip_address(known)
+            case "HELO":
+                helo = known and known[:255]
+            case _:
+                pass  # what we did not ask for
+    return Forwarded(client, helo)
+
+
+def _octet(found: re.Match[bytes]) -> bytes:
+    return bytes.fromhex(found[1].decode())
+
+
+def _ip_address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text[5:] if text[:5].upper() == "IPV6:" else text))
+    except ValueError:
+        raise CommandError(501, "5.5.4", "ADDR is no IP address") from None
 
 
 def _path(argument: bytes, keyword: str, code: int) -> tuple[str | None, str, str]:

@@ -11,7 +11,9 @@ from bounced.envelope import Envelope
 from bounced.intake import Admitted, Intake, LocalMailbox
 from bounced.returnpath import Refusal
 from bounced.smtp import reply
-from bounced.smtp.command import CommandError, read_mail, read_recipient, text_of
+from bounced.smtp.command import CommandError, Forwarded, read_mail, read_recipient, read_xforward, text_of
+
+_NOTHING_FORWARDED = Forwarded()
 
 Recipient = tuple[Envelope, Admitted]
 
@@ -24,31 +26,35 @@ class Terms:
     """What is the same for every client of one listening socket.
 
     `hostname` is our name; `size` the octets announced by SIZE (RFC 1870); `may_keep` is asked with the client's address before a mail for
-    postmaster or abuse is taken; `clock` gives Unix seconds; `tls` tells whether STARTTLS is offered.
+    postmaster or abuse is taken, `has_room` before any; `clock` gives Unix seconds; `tls` tells whether STARTTLS is offered now. `xforward`
+    is for a socket that only our own mail server reaches: it may tell whom it got a mail from (postfix.org/XFORWARD_README.html).
     """
 
     intake: Intake
     clock: Callable[[], float]
     may_keep: Callable[[str], bool]
+    has_room: Callable[[], bool]
     hostname: str
     size: int
     max_recipients: int
     lmtp: bool
-    tls: bool
+    xforward: bool
+    tls: Callable[[], bool]
     greeting: bytes = field(init=False)
     """The first reply of all (RFC 5321 section 4.3.1), which tells no version."""
     offers: bytes = field(init=False)
     """The reply to EHLO or LHLO: only what works."""
-    offers_in_tls: bytes = field(init=False)
+    offers_with_tls: bytes = field(init=False)
+    """The same, and STARTTLS."""
     commands: "dict[bytes, _Command]" = field(init=False)
 
     def __post_init__(self) -> None:
         """Lay out the replies that every client gets."""
         words = (self.hostname, "PIPELINING", f"SIZE {self.size}", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES")
         object.__setattr__(self, "greeting", reply.lines(220, f"{self.hostname} {'LMTP' if self.lmtp else 'ESMTP'}"))
-        object.__setattr__(self, "offers", reply.lines(250, *words, *(["STARTTLS"] if self.tls else [])))
+        object.__setattr__(self, "offers", reply.lines(250, *words, *(["XFORWARD ADDR HELO"] if self.xforward else [])))
+        object.__setattr__(self, "offers_with_tls", reply.lines(250, *words, "STARTTLS"))
         object.__setattr__(self, "commands", _LMTP if self.lmtp else _SMTP)
-        object.__setattr__(self, "offers_in_tls", reply.lines(250, *words))
 
 
 class Dialogue:
@@ -56,6 +62,7 @@ class Dialogue:
 
     __slots__ = (
         "_client",
+        "_forwarded",
         "_helo",
         "_in_tls",
         "_put_off",
@@ -100,11 +107,12 @@ class Dialogue:
         self._sender_given = self._utf8 = self._put_off = False
         self._reverse_path: str | None = None
         self._recipients: list[Recipient] = []
+        self._forwarded = _NOTHING_FORWARDED
 
     def _ehlo(self, argument: bytes) -> bytes:
         self._greet(argument)
         self.may_pipeline = True
-        return self._terms.offers_in_tls if self._in_tls else self._terms.offers
+        return self._terms.offers_with_tls if self._terms.tls() and not self._in_tls else self._terms.offers
 
     def _helo_command(self, argument: bytes) -> bytes:
         self._greet(argument)
@@ -125,6 +133,9 @@ class Dialogue:
         mail = read_mail(argument, extended=self.may_pipeline)
         if mail.size > self._terms.size:
             return reply.TOO_BIG
+        self._put_off = not self._terms.has_room()
+        if self._put_off:
+            return reply.DISK_FULL
         self._sender_given = True
         self._reverse_path = mail.reverse_path
         self._utf8 = mail.utf8
@@ -132,21 +143,22 @@ class Dialogue:
 
     def _rcpt(self, argument: bytes) -> bytes:
         if not self._sender_given:
-            return reply.BAD_SEQUENCE
+            return self._out_of_turn()
         forward_path = read_recipient(argument, extended=self.may_pipeline, utf8=self._utf8)
         # A bounce answers one mail to one recipient.
         if len(self._recipients) >= (1 if self._reverse_path is None else self._terms.max_recipients):
             return reply.TOO_MANY
+        client = self._forwarded.client or self._client
         envelope = Envelope(
             reverse_path=self._reverse_path,
             forward_path=forward_path,
-            client=self._client,
-            helo=self._helo,
+            client=client,
+            helo=self._forwarded.helo or self._helo,
             received_at=int(self._terms.clock()),
         )
         put_off, self._put_off = self._put_off, True  # so it stays where intake cannot tell
         admission = self._terms.intake.admit(envelope)
-        if isinstance(admission, LocalMailbox) and not self._terms.may_keep(self._client):
+        if isinstance(admission, LocalMailbox) and not self._terms.may_keep(client):
             return reply.TOO_OFTEN
         self._put_off = put_off
         if isinstance(admission, Refusal):
@@ -159,7 +171,10 @@ class Dialogue:
             return reply.NO_ARGUMENT
         if self._recipients:
             return reply.GO_AHEAD
-        # A client that pipelines sends DATA after any RCPT. If it was put off there, it must not be sent away for ever here.
+        return self._out_of_turn()
+
+    def _out_of_turn(self) -> bytes:
+        # A client that pipelines goes on after any reply. If it was put off before, it must not be sent away for ever here.
         return reply.NOBODY_YET if self._put_off else reply.BAD_SEQUENCE
 
     def _rset(self, argument: bytes) -> bytes:
@@ -180,8 +195,16 @@ class Dialogue:
     def _quit(self, argument: bytes) -> bytes:
         return reply.NO_ARGUMENT if argument else reply.BYE
 
+    def _xforward(self, argument: bytes) -> bytes:
+        if not self._terms.xforward:
+            return reply.NOT_OFFERED
+        if self._sender_given:
+            return reply.BAD_SEQUENCE
+        self._forwarded = read_xforward(argument, self._forwarded)
+        return reply.OK
+
     def _starttls(self, argument: bytes) -> bytes:
-        if not self._terms.tls:
+        if not self._terms.tls():
             return reply.NOT_OFFERED
         if argument:
             return reply.NO_ARGUMENT
@@ -204,4 +227,4 @@ _BOTH: dict[bytes, _Command] = {
     b"AUTH": Dialogue._not_offered,
 }
 _SMTP: dict[bytes, _Command] = _BOTH | {b"EHLO": Dialogue._ehlo, b"HELO": Dialogue._helo_command}
-_LMTP: dict[bytes, _Command] = _BOTH | {b"LHLO": Dialogue._ehlo}
+_LMTP: dict[bytes, _Command] = _BOTH | {b"LHLO": Dialogue._ehlo, b"XFORWARD": Dialogue._xforward}

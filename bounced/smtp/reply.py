@@ -14,6 +14,7 @@ GO_AHEAD = b"354 end with <CRLF>.<CRLF>\r\n"
 OUR_FAULT = b"451 4.3.0 our fault, please try again later\r\n"
 NOBODY_YET = b"451 4.5.1 no recipient could be taken now, please try again later\r\n"
 NO_ROOM = b"452 4.3.1 no room for a large message now, please try again later\r\n"
+DISK_FULL = b"452 4.3.1 the disk is nearly full, please try again later\r\n"
 TOO_MANY = b"452 4.5.3 no more recipients in this transaction\r\n"
 TOO_OFTEN = b"450 4.7.1 too much mail for this mailbox from your network, please try again later\r\n"
 TOO_BIG = b"552 5.3.4 larger than the SIZE that was announced\r\n"
@@ -38,6 +39,7 @@ LAST_WORDS = {
     "full": b"421 4.3.2 too many connections, please try again later\r\n",
     "source-full": b"421 4.7.0 too many connections from your network\r\n",
     "source-rate": b"421 4.7.0 too many new connections from your network\r\n",
+    "proxy": b"421 4.3.2 from this network a PROXY header must come first\r\n",
     "early": b"554 5.5.0 the server speaks first\r\n",
     "unasked-pipelining": b"554 5.5.0 commands came before they were due\r\n",
     "no-smtp": b"554 5.5.1 this is a mail server\r\n",

@@ -10,12 +10,15 @@ import sys
 from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Network, IPv6Network, ip_address
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import structlog
 
 from bounced import metrics
-from bounced.smtp.sources import SourceLimits, Sources
+from bounced.smtp.room import Room
+from bounced.smtp.sources import LOCAL, SourceLimits, Sources
 
 _RESERVED_FILES = 256
 """Descriptors that connections leave to the store, the lookups and the log."""
@@ -24,6 +27,8 @@ _TOLD_EVERY = 60.0
 """Seconds between two log lines that sum up whom we turned away."""
 
 _Session = TypeVar("_Session")
+
+Network = IPv4Network | IPv6Network
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +39,8 @@ class SmtpSettings:
     which is the SIZE that we announce. `max_held` bounds all mail data in memory: beyond it, large messages are asked to come again.
     A session ends after `max_errors` refusals or `max_junk` commands that lead nowhere, both since its last mail; after `idle` without a
     command (`idle_crowded` where 80 % of all connections are taken), or `session` in all. Mail data comes at `min_data_rate` octets a
-    second at least. With `tls`, STARTTLS is offered; a certificate loaded into it later is used from then on.
+    second at least. With `tls`, STARTTLS is offered. Connections from the networks `proxy_from` begin with a PROXY header, which tells the
+    client; from elsewhere none is believed. While the file system of the path `disk` has less than `min_free` octets free, mail is put off.
     """
 
     hostname: str
@@ -48,6 +54,9 @@ class SmtpSettings:
     session: float = 600.0
     min_data_rate: int = 500
     tls: ssl.SSLContext | None = None
+    proxy_from: tuple[Network, ...] = ()
+    disk: Path | None = None
+    min_free: int = 0
     sources: SourceLimits = field(default_factory=SourceLimits)
 
 
@@ -61,6 +70,9 @@ class Sessions(Generic[_Session]):
         limits = settings.sources
         self.sources = Sources(replace(limits, connections=min(limits.connections, _files_for_connections())), self.loop.time)
         self.log = structlog.get_logger("smtp")
+        self.has_room = Room(settings.disk, settings.min_free, self.loop.time) if settings.disk else _always
+        self.tls = settings.tls
+        """By which hands are shaken at STARTTLS; None where it is not offered."""
         self.held = 0
         """Octets of mail data in memory."""
         self.stopping = False
@@ -81,6 +93,11 @@ class Sessions(Generic[_Session]):
                 await asyncio.wait_for(self._gone.wait(), seconds)
             except TimeoutError:
                 self.log.warning("smtp.cut", sessions=len(self._open))
+
+    def is_proxy(self, peer: str) -> bool:
+        """Whether a connection from this address begins with a PROXY header."""
+        proxies = self.settings.proxy_from
+        return bool(proxies) and peer != LOCAL and any(ip_address(peer) in network for network in proxies)
 
     def enter(self, session: _Session, client: str) -> str | None:
         """Let a session in, or say in one word why not."""
@@ -122,6 +139,10 @@ class Sessions(Generic[_Session]):
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()):
             self.log.error("smtp.fault", problem=type(error).__name__, exc_info=error)
+
+
+def _always() -> bool:
+    return True
 
 
 def _files_for_connections() -> int:

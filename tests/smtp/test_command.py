@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bounced.smtp.command import CommandError, Mail, read_mail, read_recipient, text_of
+from bounced.smtp.command import CommandError, Forwarded, Mail, read_mail, read_recipient, read_xforward, text_of
 
 
 @pytest.mark.parametrize(
@@ -113,6 +113,34 @@ def test_without_ehlo_there_are_no_parameters() -> None:
 _PIECES = st.sampled_from(
     [b"<", b">", b"@", b'"', b"\\", b":", b",", b" ", b"a", b".", b"=", b"\0", b"\r", b"\x1b", b"\xff", b"\xed\xb3\xbf", "ä".encode()]
 )
+
+
+@pytest.mark.parametrize(
+    ("argument", "forwarded"),
+    [
+        (b"NAME=mx.example.org ADDR=192.0.2.25 PROTO=ESMTP", Forwarded("192.0.2.25", None)),
+        (b"addr=IPv6:2001:DB8:0::25", Forwarded("2001:db8::25", None)),
+        (b"ADDR=2001:db8::25 HELO=mx.example.org", Forwarded("2001:db8::25", "mx.example.org")),
+        (b"HELO=mx+2Eexample+20org", Forwarded("198.51.100.1", "mx.example org")),
+        (b"ADDR=[UNAVAILABLE] HELO=[TEMPUNAVAIL]", Forwarded(None, None)),
+        (b"ADDR=[unavailable]", Forwarded(None, None)),
+        (b"ADDR=", Forwarded(None, None)),
+        (b"", Forwarded("198.51.100.1", None)),
+        (b"SOURCE=REMOTE IDENT=4ABC PORT=25", Forwarded("198.51.100.1", None)),
+    ],
+)
+def test_whom_a_mail_came_from_is_read(argument: bytes, forwarded: Forwarded) -> None:
+    """XFORWARD tells address and name as Postfix writes them; what it does not know is nothing, what it does not say stays."""
+    assert read_xforward(argument, Forwarded("198.51.100.1", None)) == forwarded
+
+
+@pytest.mark.parametrize(
+    "argument", [b"ADDR", b"ADDR=mx.example.org", b"ADDR=192.0.2.256", b"HELO=a+0Ab", b"HELO=+FF", b"HELO=a\x01", b"\xff=1"]
+)
+def test_a_wrong_xforward_is_refused(argument: bytes) -> None:
+    """An address that is none, and hidden control characters, are not taken over."""
+    with pytest.raises(CommandError):
+        read_xforward(argument, Forwarded())
 
 
 @given(

@@ -6,6 +6,7 @@ import socket
 import pytest
 
 from bounced.smtp.mail_data import MailData
+from bounced.smtp.sources import SourceLimits
 from tests.smtp.talk import BOUNCE, DOMAIN, END, HOST, NOW, Client, House, on_asyncio
 
 
@@ -206,7 +207,7 @@ async def test_the_end_after_an_odd_line_end_is_the_end(house: House, at: str) -
 
 async def test_a_loose_end_would_be_noticed(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where a bare LF ends mail data, the second transaction is executed, and the test above sees it."""
-    monkeypatch.setattr("bounced.smtp.door.MailData", _Loose)
+    monkeypatch.setattr("bounced.smtp.session.MailData", _Loose)
     address = await house.open()
     assert await smuggled(house, address, b"\n.\n", "middle") == 1
 
@@ -374,3 +375,53 @@ async def test_what_is_not_smtp_is_closed(house: House, request_line: bytes) -> 
         assert (await client.rest()).startswith("554 5.5.1")
 
     assert house.intake.asked == []
+
+
+async def test_our_own_mail_server_tells_whom_a_mail_came_from(house: House) -> None:
+    """Over LMTP on a unix socket XFORWARD names the client of the next mail, and of that one only."""
+    address = await house.open(lmtp=True, unix=True)
+    async with await Client.connect(address) as client:
+        await client.reply()
+        assert "250 XFORWARD ADDR HELO\r\n" in await client.say(b"LHLO x")
+        assert (await client.say(b"XFORWARD ADDR=192.0.2.25 HELO=mx.example.org")).startswith("250 ")
+        assert (await client.mail(house.signed())).startswith("250 ")
+        assert (await client.mail(house.signed("ann@example.org"))).startswith("250 ")
+        await client.say(b"XFORWARD ADDR=192.0.2.25")
+        await client.say(b"RSET")
+        assert (await client.mail(house.signed("bob@example.org"))).startswith("250 ")
+        await client.say(b"MAIL FROM:<>")
+        assert (await client.say(b"XFORWARD ADDR=192.0.2.25")).startswith("503 ")
+        await client.say(b"RSET")
+        assert (await client.say(b"XFORWARD ADDR=mx.example.org")).startswith("501 ")
+
+    assert [(envelope.client, envelope.helo) for envelope in house.intake.envelopes] == [
+        ("192.0.2.25", "mx.example.org"),
+        ("local", "x"),
+        ("local", "x"),
+    ]
+
+
+async def test_mail_for_people_is_limited_by_whom_it_came_from(house: House) -> None:
+    """What XFORWARD names has its own share of the mail for postmaster."""
+    address = await house.open(lmtp=True, unix=True, sources=SourceLimits(kept=1))
+    async with await Client.connect(address) as client:
+        await client.reply()
+        await client.say(b"LHLO x")
+        replies = []
+        for name in (b"192.0.2.25", b"192.0.2.25", b"192.0.2.26"):
+            await client.say(b"XFORWARD ADDR=" + name)
+            replies.append((await client.mail("postmaster"))[:3])
+            await client.say(b"RSET")
+    assert replies == ["250", "450", "250"]
+
+
+@pytest.mark.parametrize("lmtp", [False, True])
+async def test_nobody_tells_over_tcp_whom_a_mail_came_from(house: House, lmtp: bool) -> None:
+    """XFORWARD is neither offered nor taken where strangers may connect."""
+    address = await house.open(lmtp=lmtp)
+    async with await Client.connect(address) as client:
+        await client.reply()
+        assert "XFORWARD" not in await client.say(b"LHLO x" if lmtp else b"EHLO x")
+        assert (await client.say(b"XFORWARD ADDR=192.0.2.25"))[:3] in {"500", "502"}
+        assert (await client.mail(house.signed())).startswith("250 ")
+    assert house.intake.envelopes[0].client == "127.0.0.1"

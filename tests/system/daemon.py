@@ -38,8 +38,9 @@ class Daemon:
 
     `module` is run instead of `bounced` where a test needs a daemon with a planted fault (see tests.system.faulty); `database` is where
     the store lies, if that is not below `home`; `socket_group` is the group that may use its sockets; `handed_over` are listening sockets,
-    by name, that it gets as from systemd; `doors` are sockets of its own, by name, that lie elsewhere than in `home`.
-    `milter_signs` turns the setting of that name on.
+    by name, that it gets as from systemd; `doors` are sockets of its own, by name, that lie elsewhere than in `home`; `settings` are more
+    settings, by section and name; `descriptors` is how many it may have open. `milter_signs`
+    turns the setting of that name on.
     """
 
     def __init__(
@@ -52,12 +53,15 @@ class Daemon:
         handed_over: Mapping[str, socket.socket] = MappingProxyType({}),
         doors: Mapping[str, Path] = MappingProxyType({}),
         milter_signs: bool = False,
+        settings: Mapping[str, Mapping[str, object]] = MappingProxyType({}),
+        descriptors: int | None = None,
     ) -> None:
         """Write the configuration; nothing runs yet."""
         self.home = home
         self.smtp = free_address()
         self.database = database or home / "bounced.db"
         self._module = module
+        self._limits = ["prlimit", f"--nofile={descriptors}"] if descriptors else []
         self._role = "all"
         self._socket_group = socket_group
         self._handed_over = handed_over
@@ -66,7 +70,10 @@ class Daemon:
         self._process: subprocess.Popen[bytes] | None = None
         self._log = home / "bounced.log"
         self._config = home / "bounced.toml"
-        self._config.write_text(_toml(self._settings()))
+        given = self._settings()
+        self._config.write_text(
+            _toml({section: {**given.get(section, {}), **settings.get(section, {})} for section in {**given, **settings}})
+        )
 
     def as_role(self, role: str) -> "Daemon":
         """Return the same installation in another role: a process of its own, with its own log."""
@@ -95,7 +102,7 @@ class Daemon:
             at.chmod(0o666)
             manager.setblocking(False)
             self._process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", *_WITH_LISTEN_PID, *self._command("serve", "--role", self._role)],
+                ["setpriv", "--pdeathsig", "KILL", *self._limits, *_WITH_LISTEN_PID, *self._command("serve", "--role", self._role)],
                 cwd=PROJECT,
                 env={**os.environ, "NOTIFY_SOCKET": str(at), **self._listen_environment()},
                 stdin=subprocess.DEVNULL,
@@ -213,10 +220,15 @@ class Daemon:
 
 
 @contextmanager
-def alive(*module: str, database: Path | None = None) -> Iterator[Daemon]:
+def alive(
+    *module: str,
+    database: Path | None = None,
+    settings: Mapping[str, Mapping[str, object]] = MappingProxyType({}),
+    descriptors: int | None = None,
+) -> Iterator[Daemon]:
     """Give a daemon on an empty store, started; its log is shown if the test fails. `module` is run instead of `bounced`."""
     with TemporaryDirectory(prefix="bounced-") as home:
-        daemon = Daemon(Path(home), module=module or ("bounced",), database=database)
+        daemon = Daemon(Path(home), module=module or ("bounced",), database=database, settings=settings, descriptors=descriptors)
         try:
             daemon.start()
             yield daemon

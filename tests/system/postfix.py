@@ -138,9 +138,9 @@ class Postfix:
         except ProcessLookupError:
             pass
 
-    def connect(self, door: str) -> smtplib.SMTP:
-        """Open an SMTP session at a door."""
-        return connect(self._addresses[door])
+    def connect(self, door: str, source: str = "") -> smtplib.SMTP:
+        """Open an SMTP session at a door, from another loopback address if so wanted."""
+        return connect(self._addresses[door], source)
 
     def send(self, door: str, sender: str, *recipients: str) -> None:
         """Send a small mail; raises the smtplib exception that carries Postfix's reply if it takes none of the recipients."""

@@ -12,9 +12,9 @@ from tests.system.waiting import PATIENCE
 SENDER = "news@sender.example"
 
 
-def connect(address: tuple[str, int]) -> smtplib.SMTP:
+def connect(address: tuple[str, int], source: str = "") -> smtplib.SMTP:
     """Open an SMTP session."""
-    return smtplib.SMTP(*address, local_hostname="client.sender.example", timeout=PATIENCE)
+    return smtplib.SMTP(*address, local_hostname="client.sender.example", timeout=PATIENCE, source_address=(source, 0))
 
 
 def refusal(address: tuple[str, int], recipient: str, sender: str = SENDER) -> str:

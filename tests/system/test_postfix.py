@@ -123,7 +123,7 @@ def town(request: pytest.FixtureRequest, place: Path, need_postfix: None) -> Ite
         "news": {RESTRICTIONS: FAIL_OPEN[RESTRICTIONS].replace("try_limit=1", "try_limit=1, policy_context=news")},
         "socketmap": MAP,
     }
-    with founded(place / request.param, request.param, doors, {}) as one:
+    with founded(place / request.param, request.param, doors, {"lmtp_send_xforward_command": "yes"}) as one:
         yield one
 
 
@@ -227,6 +227,18 @@ def test_a_spam_refusal_never_blocks_the_recipient(town: Town, name: Callable[[s
     assert not town.suppressed(spam)
     assert town.refusal("policy", spam) == town.refusal("socketmap", spam) == ""
     assert town.daemon.tell("why", spam).count("Message rejected as spam") >= 20
+
+
+def test_a_bounce_from_outside_is_known_by_who_brought_it(town: Town, name: Callable[[str], str]) -> None:
+    """Over LMTP Postfix says by XFORWARD from whom it has a bounce; over SMTP, where anybody could say so, the bounce is Postfix's own."""
+    dead = name("dead")
+    return_path = town.daemon.tell("sign", dead)
+    with town.postfix.connect("open", source="127.9.8.7") as session:
+        session.sendmail("", [return_path], report(dead, NO_SUCH_USER))
+    until(town.postfix.drained, "the bounce to be handed over", shown=town.log)
+
+    [line] = [line for line in town.daemon.log().splitlines() if f"rcpt=<{dead}>" in line]
+    assert ("client=127.9.8.7 " in line) == ("postfix/lmtp[" in town.postfix.log())
 
 
 def test_with_the_daemon_down_each_door_does_what_its_recipe_promises(town: Town, name: Callable[[str], str]) -> None:

@@ -80,11 +80,12 @@ def test_answering_before_the_commit_is_found_out_by_errors_of_the_disk(output: 
         assert missing > 0
 
 
-def test_a_full_disk_puts_bounces_off_while_lookups_go_on(small_disk: Path, figure: Callable[[str], None]) -> None:
+@pytest.mark.parametrize("min_free", ["64MiB", "0B"])
+def test_a_full_disk_puts_bounces_off_while_lookups_go_on(small_disk: Path, min_free: str, figure: Callable[[str], None]) -> None:
     """With no room left every bounce is put off and none is lost; mailers are answered all the time; with room again, bounces are taken."""
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(256 << 10))
-    with alive(database=small_disk / "bounced.db") as daemon:
+    with alive(database=small_disk / "bounced.db", settings={"smtp": {"min_free": min_free}}) as daemon:
         mint = Mint(daemon)
         load = Load(daemon.smtp, mint, clients=8)
         load.start()
@@ -97,6 +98,9 @@ def test_a_full_disk_puts_bounces_off_while_lookups_go_on(small_disk: Path, figu
         figure(f"disk full: {len(load.acknowledged)} acknowledged, {missing} missing, {len(load.refused)} put off")
         assert missing == 0
         assert {reply[0] for _, reply in load.refused} <= {451, 452}
+        if min_free != "0B":
+            # The disk is looked at once a second.
+            until(lambda: taken_again(daemon, mint) or "smtp.disk_full" in daemon.log(), "mail to be put off", shown=daemon.log)
 
         ballast.unlink()
         until(lambda: taken_again(daemon, mint), "a bounce to be taken again", shown=daemon.log)

@@ -1,0 +1,433 @@
+"""One connection of the SMTP door, from its first octet to its last.
+
+For: octets to command lines and mail data, deadlines, errors, the change to TLS, the commit and its reply. A 250 after mail data leaves
+only after intake has committed. Never: a 5xx for trouble of our own (it would destroy the only copy of a bounce); an exception's text.
+
+The session is a subclass of aiosmtpd's SMTP, the protocol that asyncio drives; of its behaviour nothing is left. Its coroutine answers 500
+to long lines and to faults, holds mail data without bound, is cancelled in mid-commit when the client hangs up, and costs many times the
+CPU. A state machine over the octets that came takes its place, and the loop's own start_tls that of its change to TLS.
+"""
+
+import asyncio
+import fcntl
+import socket
+import ssl
+import termios
+from enum import Enum, auto
+from typing import cast
+
+from aiosmtpd.smtp import SMTP
+
+from bounced.envelope import Envelope
+from bounced.fault import OwnFault
+from bounced.intake import Admitted
+from bounced.smtp import proxy, reply
+from bounced.smtp.dialogue import LAST_IN_GROUP, Dialogue, Recipient, Terms
+from bounced.smtp.mail_data import MailData
+from bounced.smtp.sessions import Sessions
+from bounced.smtp.sources import LOCAL, client_of
+
+_MAX_LINE = 2048
+"""Octets of a command line: RFC 5321 section 4.5.3.1.4 wants 512, extensions add to it, Postfix reads as many."""
+
+_SMALL_MESSAGE = 128 * 1024
+"""Nearly every bounce is smaller. Mail data up to here is held even when `max_held` is used up."""
+
+_HANDSHAKE = 30.0
+"""Seconds for a TLS handshake."""
+
+_LINGER = 10.0
+"""Seconds that a client has to read our last words."""
+
+_TRANSIENT, _PERMANENT = b"45"
+"""First octets of replies (RFC 5321 section 4.2.1)."""
+
+_NO_SMTP = frozenset({b"GET", b"POST", b"PUT", b"HEAD", b"CONNECT", b"OPTIONS", b"DELETE", b"PATCH", b"TRACE", b"PRI"})
+_CONSEQUENT = frozenset({b"DATA", b"QUIT", b"STARTTLS"})
+_PRODUCTIVE = frozenset({b"MAIL", b"RCPT", b"DATA", b"QUIT"})
+
+
+class _State(Enum):
+    PROXIED = auto()
+    OPEN = auto()
+    COMMITTING = auto()
+    SHAKING_HANDS = auto()
+    CLOSING = auto()
+
+
+class Session(SMTP):
+    """One connection. Everything happens in `data_received`, but the commit, which is a task of its own that nobody cancels."""
+
+    def __init__(self, sessions: "Sessions[Session]", terms: Terms) -> None:
+        # Not super().__init__(): it inspects every method of the class and asks for our name, for each connection.
+        self._all = sessions
+        self._terms = terms
+        self._wire: asyncio.Transport | None = None
+        self._client = self._peer = ""
+        self._state = _State.OPEN
+        self._mail: MailData | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._since = self._ends = self._data_due = 0.0
+        self._inbox = b""
+        self._replies: list[bytes] = []
+        self._early = self._choked = self._held_back = self._eof = self._overlong = self._faulted = self._in_tls = False
+        self._errors = self._junk = 0
+
+    # What asyncio calls
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Greet the client, or turn it away; behind a proxy only after the proxy has told who it is."""
+        self._wire = wire = cast("asyncio.Transport", transport)
+        self._peer = peer = client_of(wire.get_extra_info("peername"))
+        self._since = self._all.loop.time()
+        self._ends = self._since + self._all.settings.session
+        if self._all.is_proxy(peer):
+            self._state = _State.PROXIED
+            # Until then it counts among all, but for no source.
+            self._enter(LOCAL)
+        elif self._enter(peer):
+            self._early = _has_spoken(wire.get_extra_info("socket"))
+            if not self._early:
+                wire.write(self._terms.greeting)
+        if self._state is not _State.CLOSING:
+            self._tick()
+
+    def data_received(self, octets: bytes) -> None:
+        """Take what came, as far as we are not waiting for a commit or for the client to read our replies."""
+        if self._state is _State.CLOSING:
+            return
+        if self._early:
+            # Only now that it has been read: a socket closed with octets unread is reset, and our words are lost.
+            self._end("early")
+            return
+        self._inbox = self._inbox + octets if self._inbox else octets
+        if self._state is _State.PROXIED:
+            self._take_proxy_header()
+        elif self._state is _State.OPEN and not self._choked:
+            self._advance()
+        elif self._wire is not None and self._state is not _State.SHAKING_HANDS:
+            self._held_back = True
+            self._wire.pause_reading()  # one chunk is held, no more
+
+    def eof_received(self) -> bool:
+        """The client will say no more. A commit goes on, and its reply is attempted; TLS cannot be half closed."""
+        self._eof = True
+        return self._state is _State.COMMITTING and not self._in_tls
+
+    def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002
+        """The connection is gone. A commit goes on, and holds the client's place until it has ended."""
+        self._wire = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._state is not _State.COMMITTING:
+            self._state = _State.CLOSING
+            self._forget_mail()
+            self._all.leave(self, self._client)
+
+    def pause_writing(self) -> None:
+        """The client does not read its replies: we don't read its commands either."""
+        self._choked = True
+
+    def resume_writing(self) -> None:
+        """The client has read."""
+        self._choked = False
+        self._resume()
+
+    # What the door calls
+
+    def stop(self) -> None:
+        """Say 421, unless mail is on its way or being committed; then it is said after that."""
+        if self._state is _State.PROXIED or (self._state is _State.OPEN and self._mail is None):
+            self._end("stopping")
+        elif self._state is _State.SHAKING_HANDS:
+            self.abort()
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        if self._wire is not None:
+            self._wire.abort()
+
+    # The beginning
+
+    def _enter(self, client: str) -> bool:
+        """Let the session in as one of this client's; if that may not be, end it."""
+        self._client = client
+        self._dialogue = Dialogue(self._terms, client)
+        reason = self._all.enter(self, client)
+        if reason is not None:
+            self._end(reason)
+        return reason is None
+
+    def _take_proxy_header(self) -> None:
+        try:
+            header = proxy.read(self._inbox)
+        except proxy.ProxyError:
+            self._end("proxy")
+            return
+        if header is None:
+            return
+        self._state = _State.OPEN
+        spoken, self._inbox = self._inbox[header.length :], b""
+        self._all.leave(self, self._client)
+        if not self._enter(header.client or self._peer):
+            return
+        if spoken:
+            self._end("early")
+        elif self._wire is not None:
+            self._wire.write(self._terms.greeting)
+
+    # From octets to lines and mail data
+
+    def _resume(self) -> None:
+        """Go on after a commit, a handshake, or a client's reading."""
+        if self._wire is None or self._state is not _State.OPEN or self._choked:
+            return
+        if self._held_back:
+            self._held_back = False
+            self._wire.resume_reading()
+        self._advance()
+        if self._eof and self._state is _State.OPEN:
+            self._close()
+
+    def _advance(self) -> None:
+        inbox, at = self._inbox, 0
+        self._inbox = b""
+        while at < len(inbox) and self._state is _State.OPEN and not self._choked:
+            if self._mail is not None:
+                inbox, at = self._take_mail(self._mail, inbox[at:] if at else inbox), 0
+                continue
+            end = inbox.find(b"\n", at)
+            if end < 0:
+                if len(inbox) - at > _MAX_LINE:
+                    self._overlong = True
+                    at = len(inbox)
+                break
+            self._line(inbox[at:end], more=end + 1 < len(inbox))
+            at = end + 1
+        if self._state is not _State.CLOSING:
+            self._inbox = inbox[at:]
+        if self._replies:
+            self._flush()
+
+    def _take_mail(self, mail: MailData, octets: bytes) -> bytes:
+        """Take mail data; return what follows its end."""
+        held = mail.held
+        rest = mail.feed(octets)
+        self._all.held += mail.held - held
+        if rest is not None:
+            self._end_of_mail(mail)
+            return rest
+        settings = self._all.settings
+        if mail.seen > 2 * settings.max_message:
+            self._end("oversize")
+        elif self._all.held > settings.max_held and mail.held > _SMALL_MESSAGE:
+            self._all.held -= mail.held
+            mail.drop()
+        due = self._data_due + len(octets) / settings.min_data_rate
+        self._data_due = min(due, self._all.loop.time() + settings.idle)
+        return b""
+
+    def _line(self, line: bytes, *, more: bool) -> None:
+        """Do what a command line says; `more` tells that the client did not wait for the reply."""
+        self._since = self._all.loop.time()
+        verb, _, argument = line.removesuffix(b"\r").partition(b" ")
+        verb = verb.upper()
+        if more and (verb in LAST_IN_GROUP or not self._dialogue.may_pipeline):
+            self._end("no-smtp" if self._is_no_smtp(verb) else "unasked-pipelining")
+            return
+        if self._overlong or len(line) > _MAX_LINE:
+            self._overlong = False
+            answer = reply.TOO_LONG
+        elif line[-1:] != b"\r":
+            answer = reply.BARE_LF
+        else:
+            try:
+                answer = self._dialogue.answer(verb, argument)
+            except Exception as error:  # noqa: BLE001  # whatever it is, it is ours, and the client may try again
+                answer = self._fault(error)
+        if answer[0] >= _TRANSIENT and self._is_no_smtp(verb):
+            self._end("no-smtp")
+            return
+        self._replies.append(answer)
+        if answer[0] >= _TRANSIENT or verb not in _PRODUCTIVE:
+            self._count(answer)
+        if verb in _CONSEQUENT and self._state is _State.OPEN:
+            self._follow(answer)
+
+    def _is_no_smtp(self, verb: bytes) -> bool:
+        return verb in _NO_SMTP or not (verb.isalpha() or self._dialogue.greeted)
+
+    def _count(self, answer: bytes) -> None:
+        """Count errors, and commands that lead nowhere, and end the session at the limits."""
+        self._junk += 1
+        if answer[0] == _PERMANENT:
+            self._errors += 1
+        if self._errors >= self._all.settings.max_errors:
+            self._end("errors")
+        elif self._junk >= self._all.settings.max_junk:
+            self._end("junk")
+
+    def _follow(self, answer: bytes) -> None:
+        """Do what was promised by a reply."""
+        if answer is reply.GO_AHEAD:
+            self._mail = MailData(self._all.settings.max_message)
+            self._data_due = self._since + self._all.settings.idle
+        elif answer is reply.BYE:
+            self._flush()
+            self._close()
+        elif answer is reply.BEGIN_TLS:
+            self._begin_tls()
+
+    def _flush(self) -> None:
+        if self._replies and self._wire is not None:
+            self._wire.write(b"".join(self._replies))
+        self._replies.clear()
+
+    # From mail data to the commit
+
+    def _end_of_mail(self, mail: MailData) -> None:
+        recipients = self._dialogue.take_recipients()
+        self._mail = None
+        if mail.dropped:
+            self._replies += [reply.NO_ROOM] * (len(recipients) if self._terms.lmtp else 1)
+            return
+        self._state = _State.COMMITTING
+        self._all.run(self._commit(recipients, mail))
+
+    async def _commit(self, recipients: list[Recipient], mail: MailData) -> None:
+        """Hand the mail to intake and answer. The connection may end meanwhile; this does not."""
+        replies = [reply.OUR_FAULT]
+        content = mail.content()
+        try:
+            if len(recipients) == 1:
+                replies = [await self._accept(*recipients[0], content)]
+            else:
+                replies = await asyncio.gather(*(self._accept(*recipient, content) for recipient in recipients))
+        finally:
+            self._all.held -= mail.held
+            self._state = _State.OPEN
+            self._after_commit(replies)
+
+    async def _accept(self, envelope: Envelope, admission: Admitted, content: bytes) -> bytes:
+        try:
+            await self._terms.intake.accept(envelope, admission, content)
+        except Exception as error:  # noqa: BLE001  # whatever it is, it is ours, and the client may try again
+            return self._fault(error)
+        return reply.COMMITTED
+
+    def _after_commit(self, replies: list[bytes]) -> None:
+        if self._wire is None:
+            self._state = _State.CLOSING
+            self._all.leave(self, self._client)
+            return
+        if reply.COMMITTED in replies:
+            self._errors = self._junk = 0
+        # SMTP has one reply for all: a 250 only if all are on disk. To send again changes nothing for those that were.
+        self._replies += replies if self._terms.lmtp else [max(replies)]
+        self._since = self._all.loop.time()
+        if self._all.stopping:
+            self._end("stopping")
+        else:
+            self._resume()
+
+    # The change to TLS (RFC 3207)
+
+    def _begin_tls(self) -> None:
+        assert self._wire is not None
+        self._state = _State.SHAKING_HANDS
+        self._held_back = False
+        self._wire.pause_reading()  # what comes now is not for us
+        self._flush()
+        assert self._all.tls is not None
+        self._all.run(self._shake_hands(self._wire, self._all.tls))
+
+    async def _shake_hands(self, wire: asyncio.Transport, context: ssl.SSLContext) -> None:
+        try:
+            secured = await self._all.loop.start_tls(
+                wire, self, context, server_side=True, ssl_handshake_timeout=_HANDSHAKE, ssl_shutdown_timeout=_LINGER
+            )
+        except OSError:  # as are SSLError and TimeoutError
+            secured = None
+        if self._state is not _State.SHAKING_HANDS:
+            return
+        if secured is None or wire.is_closing():
+            # Until hands are shaken the loop tells nobody that the connection is gone.
+            self._all.turn_away("tls")
+            wire.abort()
+            self.connection_lost(None)
+            return
+        self._wire = secured
+        self._in_tls = True
+        self._state = _State.OPEN
+        self._since = self._all.loop.time()
+        self._dialogue = Dialogue(self._terms, self._client, in_tls=True)
+        if self._all.stopping:
+            self._end("stopping")
+        else:
+            self._resume()
+
+    # The end, in good and in bad
+
+    def _end(self, reason: str) -> None:
+        """Say the last words and close."""
+        self._all.turn_away(reason)
+        self._replies.append(reply.LAST_WORDS[reason])
+        self._flush()
+        self._close()
+
+    def _close(self) -> None:
+        self._state = _State.CLOSING
+        self._inbox = b""
+        self._forget_mail()
+        if self._wire is not None:
+            self._wire.close()
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            if self._in_tls or self._wire.get_write_buffer_size():
+                # close() waits until the client has read what we said; not for ever.
+                self._timer = self._all.loop.call_later(_LINGER, self.abort)
+
+    def _forget_mail(self) -> None:
+        if self._mail is not None:
+            self._all.held -= self._mail.held
+            self._mail = None
+
+    def _tick(self) -> None:
+        """End a session that has used up its time, else look again when that may be. One timer a session, armed anew when it fires."""
+        now = self._all.loop.time()
+        settings = self._all.settings
+        again = now + settings.idle_crowded
+        if self._state is _State.COMMITTING:
+            self._timer = self._all.loop.call_at(again, self._tick)
+            return
+        if self._state is _State.PROXIED:
+            due, reason = self._since + settings.idle_crowded, "proxy"
+        elif self._mail is not None:
+            due, reason = self._data_due, "slow"
+        else:
+            due, reason = self._since + (settings.idle_crowded if self._all.sources.crowded else settings.idle), "idle"
+        if self._ends < due:
+            due, reason = self._ends, "session-time"
+        if now < due:
+            self._timer = self._all.loop.call_at(min(due, again), self._tick)
+        elif self._state is _State.SHAKING_HANDS:
+            self.abort()
+        else:
+            self._end(reason)
+
+    def _fault(self, error: Exception) -> bytes:
+        """Log a fault of ours, once a session; the client learns only that it may come again."""
+        if not self._faulted:
+            self._faulted = True
+            if isinstance(error, OwnFault):
+                self._all.log.warning("smtp.fault", client=self._client, problem=str(error))
+            else:
+                self._all.log.error("smtp.fault", client=self._client, problem=type(error).__name__, exc_info=error)
+        return reply.OUR_FAULT
+
+
+def _has_spoken(sock: socket.socket) -> bool:
+    """Whether octets wait that were sent before our greeting was."""
+    return any(fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(4)))
