@@ -5,15 +5,16 @@ For: tests that run each of them in the real program. Never: another change to w
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 from tests.system.daemon import DOMAIN, PROJECT, Daemon
 
 DROPINS = PROJECT / "config" / "mailers"
 
 
-def dropin(name: str, daemon: Daemon) -> str:
-    """Return the file `name` of config/mailers for this daemon's sockets and return-path domain."""
-    return _moved((DROPINS / name).read_text(), daemon)
+def dropin(name: str, home: Path | None = None) -> str:
+    """Return the file `name` of config/mailers for the tests' return-path domain, and for sockets below `home` (else in /run/bounced)."""
+    return _moved((DROPINS / name).read_text(), home)
 
 
 def main_cf(name: str) -> dict[str, str]:
@@ -30,10 +31,10 @@ def master_cf(name: str) -> dict[str, dict[str, str]]:
 
 def here(parameters: Mapping[str, str], daemon: Daemon) -> dict[str, str]:
     """Return parameters for this daemon's sockets and return-path domain."""
-    return {name: _moved(value, daemon) for name, value in parameters.items()}
+    return {name: _moved(value, daemon.home) for name, value in parameters.items()}
 
 
-def _moved(text: str, daemon: Daemon) -> str:
+def _moved(text: str, home: Path | None) -> str:
     for dot in (".", "[.]", "\\."):
         text = text.replace("bounces.example.net".replace(".", dot), DOMAIN.replace(".", dot))
-    return text.replace("/run/bounced/", f"{daemon.home}/").replace("/etc/postfix/", f"{daemon.home}/")
+    return re.sub("/run/bounced/|/etc/postfix/", f"{home}/", text) if home else text

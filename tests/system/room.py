@@ -1,8 +1,9 @@
 """A room for a mail server that cannot be installed here, since Debian lets only one be: its files lie where it looks for them.
 
-For: Exim, OpenSMTPD and sendmail beside the Postfix of this machine, each in mount and process namespaces of its own, where the package's
-/usr and /etc lie over the machine's (overlayfs), with the users it wants. Never: the machine's own files, which stay as they are; a
-process that outlives its test. The network is the machine's: everything listens on loopback addresses of its own. Needs root.
+For: Exim, OpenSMTPD and sendmail beside the Postfix of this machine, each in namespaces of its own for mounts, processes and the host's
+name, where the package's /usr and /etc lie over the machine's (overlayfs), with the users it wants, no DNS, and the daemon's sockets in
+/run/bounced. Never: the machine's own files, which stay as they are; a process that outlives its test. The network is the machine's:
+everything listens on loopback addresses of its own. Needs root.
 """
 
 import os
@@ -27,6 +28,8 @@ mount -t overlay overlay -o "lowerdir=$1/usr:/usr" /usr
 mount -t overlay overlay -o "lowerdir=$2/etc:$1/etc:/etc" /etc
 mount --bind "$2/spool" /var/spool
 mount --bind "$2/run" /run
+mount --bind "$2/.." /run/bounced
+hostname mail.sender.example
 shift 2
 "$@" &
 wait
@@ -34,7 +37,7 @@ wait
 
 
 class Room:
-    """A room below `home` for the mail server that is unpacked as `mailer`.
+    """A room below `home`, the daemon's, for the mail server that is unpacked as `mailer`.
 
     `users` are those that it wants to find, each with a group of the same name; `etc` are its files below /etc, `spool` the directories
     below /var/spool, each with its owner and its mode.
@@ -54,7 +57,7 @@ class Room:
         self.home = home / mailer
         self._log = self.home / "room.log"
         self._first: subprocess.Popen[bytes] | None = None
-        for directory in ("etc", "spool", "run"):
+        for directory in ("etc", "spool", "run/bounced"):
             (self.home / directory).mkdir(parents=True)
         ids = {user: _FIRST_ID + number for number, user in enumerate(users)}
         people = "".join(f"{user}:x:{number}:{number}::/nonexistent:/usr/sbin/nologin\n" for user, number in ids.items())
@@ -63,6 +66,8 @@ class Room:
         own = [f"{user}:x:{number}:" for user, number in ids.items()]
         self.write("passwd", Path("/etc/passwd").read_text() + people)
         self.write("group", "\n".join([*joined, *own]) + "\n")
+        self.write("hosts", "127.0.0.1 localhost mail.sender.example\n")
+        self.write("resolv.conf", "")
         for name, text in etc.items():
             self.write(name, text)
         for name, (owner, mode) in spool.items():
@@ -79,7 +84,7 @@ class Room:
 
     def open(self, *command: str, at: Sequence[tuple[str, int]]) -> None:
         """Start the server in the room, as root; returns when it listens at these addresses."""
-        first = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        first = ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--uts", "--pid", "--fork", "--kill-child", "--mount-proc"]
         walls = ["sh", "-c", _WALLS, "sh", str(self._package), str(self.home)]
         with self._log.open("ab") as log:
             self._first = subprocess.Popen(

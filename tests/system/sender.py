@@ -18,12 +18,12 @@ def connect(address: tuple[str, int], source: str = "") -> smtplib.SMTP:
 
 
 def refusal(address: tuple[str, int], recipient: str, sender: str = SENDER) -> str:
-    """Return the reply by which a server refuses a recipient; empty where it takes him."""
+    """Return the reply by which a server refuses a recipient, or the whole mail; empty where it takes him."""
     with connect(address) as session:
         session.ehlo_or_helo_if_needed()
         code, text = session.mail(sender)
-        assert code == 250, f"MAIL: {code} {text!r}"
-        code, text = session.rcpt(recipient)
+        if code == 250:
+            code, text = session.rcpt(recipient)
         # Exim cuts a long reply into lines, each with the status code before it.
         said = re.sub(r"\n(?:\d\.\d\.\d )?", " ", text.decode())
         return "" if code in {250, 251} else f"{code} {said}"

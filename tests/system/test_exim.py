@@ -30,12 +30,12 @@ class Town:
         home.mkdir(mode=0o755)
         self.daemon = Daemon(home, socket_group=SOCKET_GROUP)
         self.remote = Refuser()
-        acls = {"open": dropin("exim/rcpt-open.acl", self.daemon), "closed": dropin("exim/rcpt-closed.acl", self.daemon)}
+        acls = {"open": dropin("exim/rcpt-open.acl"), "closed": dropin("exim/rcpt-closed.acl")}
         self.exim = Exim(
             home,
             acls={**acls, "verified": VERIFY, "unasked": ""},
-            router=router and dropin(router, self.daemon),
-            sign=sign and dropin(sign, self.daemon),
+            router=router and dropin(router),
+            sign=sign and dropin(sign),
             remote=self.remote.address,
             bounced=self.daemon.smtp,
         )

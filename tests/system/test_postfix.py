@@ -83,7 +83,7 @@ def founded(
     daemon = Daemon(home, socket_group="postfix")
     remote = Refuser()
     host, port = daemon.smtp
-    (home / "unsigned").write_text(dropin("postfix/unsigned", daemon))
+    (home / "unsigned").write_text(dropin("postfix/unsigned", home))
     postfix = Postfix(
         home,
         doors={door: here(options, daemon) for door, options in doors.items()},
