@@ -6,6 +6,7 @@ For: everything that a door asks of the store on somebody's behalf. Never: a wir
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, assert_never
 
@@ -18,11 +19,12 @@ from bounced.maildir import Maildir
 from bounced.policy import awaits_success
 from bounced.query import Answer, Aside, Check, Clear, Garbled, Question, Sign, SignedPath, Suppressed, Trouble
 from bounced.record import AddressRecord, AnyEvent, Blocked, Delivered, Released, Sent, Standing
-from bounced.returnpath import FORGOTTEN, Claims, Refusal, ReturnPath
+from bounced.returnpath import Claims, Refusal, ReturnPath
 from bounced.scope import EVERYWHERE, Scope
 from bounced.store import TALLY_DAYS, Overview, Place, Recorded, Store, StoreFault, Tally, Unmatched
 from bounced.store.rows import without
 
+_CLEAR = Clear()
 _PAGE = 500
 """What is listed at once: it takes the event loop some milliseconds."""
 
@@ -41,8 +43,6 @@ class Consult:
         self._store = store
         self._unread = unread
         self._clock = clock
-        self._any_forgotten = False
-        self._looked_at: object = None
         self._remembering: dict[AddressKey, asyncio.Task[None]] = {}
         self._log = structlog.get_logger("consult")
 
@@ -76,16 +76,19 @@ class Consult:
         try:
             block = self.block_of(_key(question.recipient), question.scope)
         except AddressError:
-            return Clear()
+            return _CLEAR
         except StoreFault as fault:
             self._log.error("query.failed", why=str(fault))
             return Trouble("the suppression list cannot be read now")
-        return Clear() if block is None else Suppressed(reply_text(block))
+        return _CLEAR if block is None else Suppressed(reply_text(block))
 
     def block_of(self, key: AddressKey, scope: Scope) -> Standing | None:
         """Return what keeps mail of a stream from an address, also from a forgotten one; None means clear. Raises StoreFault."""
-        for one in (key, *self._pseudonyms(key)):
-            if self._store.may_know(one) and (block := self._store.look_up(one).block(scope, self.now())) is not None:
+        store = self._store
+        if store.may_know(key) and (block := store.block(key, scope, self.now())) is not None:
+            return block
+        for one in self._pseudonyms(key):
+            if store.may_know(one) and (block := store.block(one, scope, self.now())) is not None:
                 return block
         return None
 
@@ -253,12 +256,7 @@ class Consult:
 
     def _pseudonyms(self, key: AddressKey) -> Sequence[AddressKey]:
         """Return what may stand for an address; nothing as long as none is forgotten, since every question asks."""
-        if (version := self._store.version()) != self._looked_at:
-            # Another process may have been told to forget.
-            first = self._store.standings((AddressKey(FORGOTTEN), Scope("")), 1)
-            self._any_forgotten = bool(first) and first[0][0].startswith(FORGOTTEN)
-            self._looked_at = version
-        return self._return_path.ring.pseudonyms(key) if self._any_forgotten else ()
+        return self._return_path.ring.pseudonyms(key) if self._store.any_forgotten() else ()
 
     def _remember(self, event: Sent) -> None:
         """Write down, where a success matters, that a mail is on its way, in a task of ours, one at a time of an address.
@@ -298,5 +296,9 @@ def _key(written: str) -> AddressKey:
 
 def reply_text(block: Standing) -> str:
     """Return what a sender is told of a suppressed recipient: one line of printable ASCII, without code."""
-    day = datetime.fromtimestamp(block.since or 0, UTC).date().isoformat()
-    return f"recipient is on the suppression list ({block.cause}, {block.category}, {day})"
+    return f"recipient is on the suppression list ({block.cause}, {block.category}, {_day((block.since or 0) // 86400)})"
+
+
+@lru_cache(maxsize=4096)
+def _day(number: int) -> str:
+    return datetime.fromtimestamp(number * 86400, UTC).date().isoformat()

@@ -29,7 +29,7 @@ from bounced.query.socketmap import Socketmap
 _READ = 4096
 _MOST_UNSENT = 16384
 _BACKLOG = 1024
-_RESULTS: dict[type[Suppressed | Clear | Trouble], str] = {Suppressed: "suppressed", Clear: "clear", Trouble: "trouble"}
+RESULTS: dict[type[Suppressed | Clear | Trouble], str] = {Suppressed: "suppressed", Clear: "clear", Trouble: "trouble"}
 """How metrics call each answer."""
 
 
@@ -63,10 +63,9 @@ class QueryDoor:
             "line": Line,
             "milter": lambda: Milter(consult.domain, signs=settings.milter_signs),
         }
-        # The labels are looked up once: a question takes some 20 us in all.
-        self.answered = {
-            (protocol, answer): metrics.LOOKUPS.labels(protocol, result) for protocol in self._codecs for answer, result in _RESULTS.items()
-        }
+        for protocol in self._codecs:
+            for result in RESULTS.values():
+                metrics.LOOKUPS.count(protocol, result, 0)
         self._servers: list[asyncio.AbstractServer] = []
         self._connections: set[_Connection] = set()
         self._emptied = asyncio.Event()
@@ -156,9 +155,11 @@ class _Connection(asyncio.BufferedProtocol):
 
     def buffer_updated(self, nbytes: int) -> None:
         began = perf_counter()
-        self._questions.extend(self._codec.feed(bytes(self._door.scratch[:nbytes])))
-        self._answer()
-        metrics.LOOKUP_SECONDS.observe(perf_counter() - began)
+        questions = self._codec.feed(bytes(self._door.scratch[:nbytes]))
+        if questions:
+            self._questions.extend(questions)
+            self._answer()
+            metrics.LOOKUPS.observe(perf_counter() - began)
 
     def eof_received(self) -> bool:
         """Answer what was asked before the peer shut down its half; Exim does so right after its question."""
@@ -188,17 +189,17 @@ class _Connection(asyncio.BufferedProtocol):
     def _answer(self) -> None:
         """Answer the questions that need no waiting, in order; at one that does, stop reading until its task is done."""
         rendered: list[bytes] = []
-        while self._questions and not self._finished:
-            question = self._questions.popleft()
+        questions, render, closes = self._questions, self._codec.render, self._codec.closes
+        while questions and not self._finished:
+            question = questions.popleft()
             if isinstance(question, Sign):
                 self._transport.pause_reading()
                 self._task = self._loop.create_task(self._sign(question))
                 break
-            answer = self._now(question)
-            rendered.append(self._codec.render(question, answer))
-            self._finished = self._codec.closes(question)
+            rendered.append(render(question, self._check(question) if isinstance(question, Check) else self._now(question)))
+            self._finished = closes(question)
         if rendered:
-            self._send(b"".join(rendered))
+            self._send(rendered[0] if len(rendered) == 1 else b"".join(rendered))
 
     async def _sign(self, question: Sign) -> None:
         """Answer a question that may have to wait for the store, then those behind it."""
@@ -215,15 +216,16 @@ class _Connection(asyncio.BufferedProtocol):
         if self._task is None:
             self._go_on()
 
-    def _now(self, question: Check | Aside | Garbled) -> Answer:
+    def _check(self, question: Check) -> Answer:
+        try:
+            answer: Suppressed | Clear | Trouble = self._door.consult.check(question)
+        except Exception as error:  # noqa: BLE001 - see _bug
+            answer = self._bug(error)
+        metrics.LOOKUPS.count(self._protocol, RESULTS[type(answer)])
+        return answer
+
+    def _now(self, question: Aside | Garbled) -> Answer:
         match question:
-            case Check():
-                try:
-                    answer: Suppressed | Clear | Trouble = self._door.consult.check(question)
-                except Exception as error:  # noqa: BLE001 - see _bug
-                    answer = self._bug(error)
-                self._door.answered[self._protocol, type(answer)].inc()
-                return answer
             case Aside():
                 return Clear()
             case Garbled(reason=reason):

@@ -4,12 +4,14 @@ For: the one place where the daemon's metrics are declared; doors and intake cou
 domain or any word that strangers choose as a label: each new one is a time series for ever. Counters begin at zero with the process.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping
+from itertools import accumulate
 from pathlib import Path
 from shutil import disk_usage
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from bounced import __version__
@@ -43,18 +45,45 @@ BLOCKED_IP = Counter(
     ["list"],
     registry=REGISTRY,
 )
-LOOKUPS = Counter(
-    "bounced_lookups",
-    "Questions whether an address may be mailed, by protocol and answer.",
-    ["protocol", "result"],
-    registry=REGISTRY,
-)
-LOOKUP_SECONDS = Histogram(
-    "bounced_lookup_seconds",
-    "Time from the octets of questions to the octets of their answers, once for what was read together.",
-    buckets=(0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0),
-    registry=REGISTRY,
-)
+
+
+class Lookups(Collector):
+    """Questions and their time, counted by one thread: the library's own counters take 5 us a question, which takes 3."""
+
+    def __init__(self) -> None:
+        """Begin at zero."""
+        self._bounds = (0.000005, 0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0)
+        self._seen = [0] * (len(self._bounds) + 1)
+        self._seconds = 0.0
+        self.answers: dict[tuple[str, str], int] = {("http", result): 0 for result in ("suppressed", "clear", "trouble")}
+
+    def count(self, protocol: str, result: str, times: int = 1) -> None:
+        """Count answers to questions of a protocol."""
+        self.answers[protocol, result] = self.answers.get((protocol, result), 0) + times
+
+    def observe(self, seconds: float) -> None:
+        """Count the time from the octets of questions to those of their answers, once for what was read together."""
+        self._seen[bisect_left(self._bounds, seconds)] += 1
+        self._seconds += seconds
+
+    def collect(self) -> Iterable[Metric]:
+        """Tell what was counted."""
+        answers = CounterMetricFamily(
+            "bounced_lookups", "Questions whether an address may be mailed, by protocol and answer.", labels=["protocol", "result"]
+        )
+        for labels, times in self.answers.items():
+            answers.add_metric(labels, times)
+        yield answers
+        seconds = HistogramMetricFamily(
+            "bounced_lookup_seconds", "Time from the octets of questions to the octets of their answers, once for what was read together."
+        )
+        upper = [*(str(bound) for bound in self._bounds), "+Inf"]
+        seconds.add_metric([], list(zip(upper, accumulate(self._seen), strict=True)), self._seconds)
+        yield seconds
+
+
+LOOKUPS = Lookups()
+REGISTRY.register(LOOKUPS)
 PARSE_SECONDS = Histogram(
     "bounced_parse_seconds",
     "Time to read and judge one mail.",

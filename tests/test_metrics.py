@@ -33,7 +33,7 @@ def declared() -> dict[str, tuple[str, frozenset[str]]]:
     for metric in metrics.REGISTRY.collect():
         if metric.name.startswith("bounced_"):
             name = f"{metric.name}_total" if metric.type == "counter" else metric.name
-            found[name] = (metric.type, labels_of(metric.name))
+            found[name] = (metric.type, labels_of(metric.name) | {label for sample in metric.samples for label in sample.labels} - {"le"})
     return found
 
 

@@ -63,7 +63,7 @@ _ADVISED = {Kind.BACKSCATTER: Provenance.FORGED, Kind.COMPROMISED: Provenance.CO
 async def _check(consult: Consult, asked: AskedOfMail, _: str) -> Verdict:
     key, scope = address_key(asked.address), _declared(consult, asked.scope)
     answer = consult.check(Check(key, scope))
-    metrics.LOOKUPS.labels("http", type(answer).__name__.lower()).inc()
+    metrics.LOOKUPS.count("http", type(answer).__name__.lower())
     match answer:
         case Trouble(reason=reason):
             raise OwnFault(reason)

@@ -4,35 +4,32 @@ For: the nouns between the codecs (one module each, no I/O) and the door that an
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from bounced.scope import Scope
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(msgspec.Struct, frozen=True):
     """May mail of this stream go to `recipient`? `recipient` is as the mailer wrote it: not yet parsed, nothing to trust."""
 
     recipient: str
     scope: Scope
 
 
-@dataclass(frozen=True, slots=True)
-class Sign:
+class Sign(msgspec.Struct, frozen=True):
     """Which return path shall a mail of this stream to `recipient` have?"""
 
     recipient: str
     scope: Scope
 
 
-@dataclass(frozen=True, slots=True)
-class Aside:
+class Aside(msgspec.Struct, frozen=True):
     """A request that is none of our business (another phase of SMTP, another map's key): answered "no opinion", without a look-up."""
 
 
-@dataclass(frozen=True, slots=True)
-class Garbled:
+class Garbled(msgspec.Struct, frozen=True):
     """Octets that are no request. `reason` is ours, without the stranger's octets. The connection is closed after the answer."""
 
     reason: str
@@ -41,27 +38,23 @@ class Garbled:
 Question = Check | Sign | Aside | Garbled
 
 
-@dataclass(frozen=True, slots=True)
-class Suppressed:
+class Suppressed(msgspec.Struct, frozen=True):
     """Do not mail. `text` is the reply for the sender, without code: one line of printable ASCII."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Clear:
+class Clear(msgspec.Struct, frozen=True):
     """Nothing is known against mailing."""
 
 
-@dataclass(frozen=True, slots=True)
-class SignedPath:
+class SignedPath(msgspec.Struct, frozen=True):
     """The return path to use, `local-part@domain`."""
 
     return_path: str
 
 
-@dataclass(frozen=True, slots=True)
-class Trouble:
+class Trouble(msgspec.Struct, frozen=True):
     """We cannot tell: said as "temporary failure" in the protocol's words, never as clear. `reason` is ours, printable ASCII."""
 
     reason: str

@@ -17,7 +17,6 @@ Whatever is wrong is TEMP, a map that we don't have too: sendmail takes PERM for
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import assert_never
 
 from bounced.address import AddressError, Mailbox
@@ -27,14 +26,15 @@ from bounced.scope import DEFAULT_SCOPE, Scope
 MAX_REQUEST = 4096
 """Octets of one request, its length and comma among them."""
 
+# What nearly every request is, in one go: no comma in it but the last, and no blank but the one before the key.
+_USUAL = re.compile(rb"([1-9][0-9]{0,2}):(access|transport|bounced)(?:_([a-z0-9](?:[a-z0-9.-]{0,30}[a-z0-9])?))? ([!-+\--~]+@[!-+\--~]+),")
 _LENGTH = re.compile(rb"(0|[1-9][0-9]{0,3}):")
 _LENGTH_BEGUN = re.compile(rb"(?:0|[1-9][0-9]{0,3})?")
 _VERP = re.compile(r"b\+(.+)=([^=]+)", re.IGNORECASE)
 _SEALED = re.compile(r"[a-z2-7]{23}\+.+", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class MapCheck(Check):
+class MapCheck(Check, frozen=True):
     """A check whose answer is the value of the map `name`."""
 
     name: str
@@ -54,8 +54,8 @@ class Socketmap:
         if self._broken:
             return ()
         questions: list[Question] = []
-        heard, at = self._kept + octets, 0
-        while (found := self._next(heard, at)) is not None:
+        heard, at = self._kept + octets if self._kept else octets, 0
+        while at < len(heard) and (found := self._next(heard, at)) is not None:
             question, at = found
             questions.append(question)
             if isinstance(question, Garbled):
@@ -66,11 +66,11 @@ class Socketmap:
     def render(self, question: Question, answer: Answer) -> bytes:
         """Return the octets of the answer to `question`."""
         match answer:
+            case Clear():
+                return b"9:NOTFOUND ,"
             case Suppressed(text=text):
                 name = question.name if isinstance(question, MapCheck) else "access"
                 return _netstring(f"OK {_VALUES[name].format(text)}")
-            case Clear():
-                return b"9:NOTFOUND ,"
             case SignedPath(return_path=return_path):
                 return _netstring(f"OK {return_path}")
             case Trouble(reason=reason):
@@ -84,6 +84,10 @@ class Socketmap:
 
     def _next(self, heard: bytes, at: int) -> tuple[Question, int] | None:
         """Read the netstring at `at`; return it with the place of the next one, or None while it is incomplete."""
+        usual = _USUAL.match(heard, at)
+        if usual is not None and usual.end() - usual.start(2) - 1 == int(usual[1]):
+            scope = Scope(usual[3].decode()) if usual[3] else DEFAULT_SCOPE
+            return MapCheck(usual[4].decode(), scope, _NAMES[usual[2]]), usual.end()
         length = _LENGTH.match(heard, at)
         if length is None:
             return None if _LENGTH_BEGUN.fullmatch(heard, at) else (Garbled("the request is no netstring"), at)
@@ -128,6 +132,7 @@ class Socketmap:
             return None
 
 
+_NAMES = {b"access": "access", b"transport": "transport", b"bounced": "bounced"}
 _VALUES = {"access": "550 5.7.1 {}", "transport": "error:5.7.1 {}", "bounced": "suppressed"}
 
 

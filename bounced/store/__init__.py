@@ -140,10 +140,6 @@ class Store(Protocol):
         """
         ...
 
-    def version(self) -> object:
-        """Return what changes with each commit: while it is equal, what was read before is still true."""
-        ...
-
     def may_know(self, key: AddressKey) -> bool:
         """Tell, at less cost than `look_up`, whether anything may be known of an address; False is certain."""
         ...
@@ -153,6 +149,14 @@ class Store(Protocol):
 
         Calls go on meanwhile. Raises StoreFault also where a backend is backed up by other means.
         """
+        ...
+
+    def any_forgotten(self) -> bool:
+        """Tell whether there may be a pseudonym, which stands for an address that was forgotten; False is certain."""
+        ...
+
+    def block(self, key: AddressKey, scope: Scope, now: int) -> Standing | None:
+        """Return what keeps mail of a stream from an address now: `look_up(key).block(scope, now)`, at less cost."""
         ...
 
     def look_up(self, key: AddressKey) -> AddressRecord:

@@ -88,18 +88,15 @@ class Known:
         self._mark = _last(connection)
         self._filter = Filter(addresses)
         self._after = ""
+        self._forgotten = False
 
     def slice(self, addresses: int) -> bool:
         """Read so many more addresses; tell whether there are more to come. Raises sqlite3.Error."""
         rows = self._connection.execute(_SLICE, (self._after, addresses)).fetchall()
-        self._filter.add([row[0] for row in rows])
+        self._add([row[0] for row in rows])
         if rows:
             self._after = rows[-1][0]
         return len(rows) == addresses
-
-    def version(self) -> bytes:
-        """Return what each commit changes."""
-        return self._commits.now()
 
     def may_hold(self, address: str) -> bool | None:
         """Tell whether the database may know an address; None where it is too far behind, and has to be made anew. Raises sqlite3.Error."""
@@ -109,6 +106,15 @@ class Known:
             # What is committed from here on changes it again.
             self._seen = now
         return self._filter.may_hold(address)
+
+    def any_forgotten(self) -> bool:
+        """Tell whether the database may know a pseudonym; False is certain. Raises sqlite3.Error."""
+        return self.may_hold("") is None or self._forgotten
+
+    def _add(self, addresses: Sequence[str]) -> None:
+        self._filter.add(addresses)
+        # A pseudonym has no @.
+        self._forgotten = self._forgotten or not all("@" in address for address in addresses)
 
     def _catch_up(self) -> bool:
         """Add the addresses of all events since; False where that cannot be told, or is too much."""
@@ -127,7 +133,7 @@ class Known:
         added = self._connection.execute(_SINCE, (number, MOST_BEHIND + 1)).fetchall()
         if len(added) > min(MOST_BEHIND, self._filter.room):
             return False
-        self._filter.add([row[0] for row in added])
+        self._add([row[0] for row in added])
         self._mark = mark
         return True
 

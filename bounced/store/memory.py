@@ -13,7 +13,7 @@ from bounced.guard import Watch
 from bounced.incident import Act, Incident, Kind, Ruling
 from bounced.policy import Policy, adds, fold, step
 from bounced.record import AddressRecord, AnyEvent, Bounced, Standing
-from bounced.scope import EVERYWHERE
+from bounced.scope import EVERYWHERE, Scope
 from bounced.store import (
     MOST_UNMATCHED,
     NoSuchIncident,
@@ -119,11 +119,6 @@ class MemoryStore:
         events = [incidents.ruling_on(self.look_up(key), found) for key in sorted(self._shelf.holds[incident])]
         return len([await self.record(event) for event in events if event is not None])
 
-    def version(self) -> object:
-        """Return what changes with each commit: here, each time that it is asked. Raises StoreFault."""
-        self._refuse_if_closed()
-        return object()
-
     def may_know(self, key: AddressKey) -> bool:  # noqa: ARG002 - the contract's
         """Tell whether anything may be known of an address: here always. Raises StoreFault."""
         self._refuse_if_closed()
@@ -132,6 +127,15 @@ class MemoryStore:
     async def backup(self) -> BinaryIO:
         """Raise StoreFault: what is in memory alone has no copy."""
         raise StoreFault("a store in memory has no backup")
+
+    def any_forgotten(self) -> bool:
+        """Tell whether there is a pseudonym. Raises StoreFault."""
+        self._refuse_if_closed()
+        return any("@" not in key for key in self._records)
+
+    def block(self, key: AddressKey, scope: Scope, now: int) -> Standing | None:
+        """Return what keeps mail of a stream from an address now. Raises StoreFault."""
+        return self.look_up(key).block(scope, now)
 
     def look_up(self, key: AddressKey) -> AddressRecord:
         """Return the record of an address; an empty one for an address of which nothing is known. Raises StoreFault."""

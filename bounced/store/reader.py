@@ -14,6 +14,7 @@ from typing import TypeVar
 from bounced.address import AddressKey
 from bounced.incident import Incident
 from bounced.record import AddressRecord, AnyEvent, Standing
+from bounced.scope import Scope
 from bounced.store import Overview, Place, StoreFault, Tally, Unmatched, files, tables
 from bounced.store.known import Commits, Known
 from bounced.store.rows import RowError
@@ -38,12 +39,6 @@ class Lookups:
         self._closed_because = "the store is closed"
         self._open()
 
-    def version(self) -> object:
-        """Return what changes with each commit. Raises StoreFault."""
-        if self._known is not None:
-            return self._known.version()
-        return self._read(tables.data_version)
-
     def may_know(self, key: AddressKey) -> bool:
         """Tell whether anything may be known of an address; False is certain. Raises StoreFault."""
         if self._known is None:
@@ -58,6 +53,16 @@ class Lookups:
             self._known = None
             return True
         return held
+
+    def any_forgotten(self) -> bool:
+        """Tell whether there may be a pseudonym; False is certain. Raises StoreFault."""
+        if self._known is not None:
+            return self._known.any_forgotten()
+        return self._read(tables.any_forgotten)
+
+    def block(self, key: AddressKey, scope: Scope, now: int) -> Standing | None:
+        """Return what keeps mail of a stream from an address now. Raises StoreFault."""
+        return self._read(tables.block, key, scope, now)
 
     async def keep_known(self) -> None:
         """Read all addresses into memory, a few at a time, for `may_know`; again when too much has changed. Does not return."""

@@ -16,7 +16,7 @@ from bounced.guard import Watch
 from bounced.incident import Incident, Kind, Ruling
 from bounced.policy import Policy, adds, fold, step
 from bounced.record import AddressRecord, AnyEvent, Bounced, Standing
-from bounced.scope import EVERYWHERE
+from bounced.scope import EVERYWHERE, Scope
 from bounced.store import MOST_UNMATCHED, NoSuchIncident, Overview, Place, Recorded, Tally, Unmatched, incidents
 from bounced.store.rows import (
     CAUSES,
@@ -40,6 +40,8 @@ from bounced.store.rows import (
 _STANDINGS = """
     SELECT scope, cause, category, since, released_at, detail, known_since, delivered_at, last_event
     FROM standing WHERE address = ? ORDER BY scope"""
+# In the order of the key: EVERYWHERE before every stream. The scopes are told apart here: `IN` would take twice the time.
+_BLOCKING = "SELECT scope, cause, category, since, released_at, detail FROM standing WHERE address = ? AND cause IS NOT NULL"
 _OF_ONE_MAIL = "SELECT at, kind, address, scope, token, detail FROM event WHERE token = ? ORDER BY id"
 # `previous` always points down: a damaged pointer must not walk in a circle.
 _BACK = """
@@ -106,9 +108,19 @@ def history(connection: sqlite3.Connection, key: AddressKey, newest: int | None 
     return tuple(event_of(EventRow(*row)) for row in connection.execute(_HISTORY, (key, most)).fetchall())
 
 
-def data_version(connection: sqlite3.Connection) -> int:
-    """Return what changes when another connection commits. Raises sqlite3.Error."""
-    return int(connection.execute("PRAGMA data_version").fetchone()[0])
+def any_forgotten(connection: sqlite3.Connection) -> bool:
+    """Tell whether there is a pseudonym. Raises sqlite3.Error."""
+    # Some addresses begin so too, and only they have an @.
+    found = "SELECT 1 FROM standing WHERE address >= '#' AND address < '$' AND instr(address, '@') = 0 LIMIT 1"
+    return connection.execute(found).fetchone() is not None
+
+
+def block(connection: sqlite3.Connection, key: AddressKey, scope: Scope, now: int) -> Standing | None:
+    """Return what keeps mail of a stream from an address now. Raises RowError, sqlite3.Error."""
+    for row in connection.execute(_BLOCKING, (key,)).fetchall():
+        if row[0] in (EVERYWHERE, scope) and (standing := standing_of(StandingRow(*row))).blocks(now):
+            return standing
+    return None
 
 
 def known_addresses(connection: sqlite3.Connection) -> int:
