@@ -4,7 +4,7 @@ For: everything that a door asks of the store on somebody's behalf. Never: a wir
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -17,7 +17,7 @@ from bounced.address import AddressError, AddressKey, Mailbox, address_key, is_d
 from bounced.incident import Incident, Ruling
 from bounced.maildir import Maildir
 from bounced.policy import awaits_success
-from bounced.query import Answer, Aside, Check, Clear, Garbled, Question, Sign, SignedPath, Suppressed, Trouble
+from bounced.query import Answer, Answers, Aside, Check, CheckMany, Clear, Garbled, Question, Sign, SignedPath, Suppressed, Trouble
 from bounced.record import AddressRecord, AnyEvent, Blocked, Delivered, Released, Sent, Standing
 from bounced.returnpath import Claims, Refusal, ReturnPath
 from bounced.scope import EVERYWHERE, Scope
@@ -25,6 +25,7 @@ from bounced.store import TALLY_DAYS, Overview, Place, Recorded, Store, StoreFau
 from bounced.store.rows import without
 
 _CLEAR = Clear()
+_USUAL = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._=+-"
 _PAGE = 500
 """What is listed at once: it takes the event loop some milliseconds."""
 
@@ -60,6 +61,8 @@ class Consult:
         match question:
             case Check():
                 return self.check(question)
+            case CheckMany():
+                return self.check_many(question)
             case Sign():
                 return await self.sign(question)
             case Aside():
@@ -81,6 +84,22 @@ class Consult:
             self._log.error("query.failed", why=str(fault))
             return Trouble("the suppression list cannot be read now")
         return _CLEAR if block is None else Suppressed(reply_text(block))
+
+    def check_many(self, question: CheckMany) -> Answers:
+        """Answer `check` for each line; those of whom the store knows nothing are told from the others all at once."""
+        lines = question.lines.replace(b"\r\n", b"\n")
+        written = lines.decode("utf-8", "surrogateescape").split("\n")[:-1]
+        asked: Iterable[int] = range(len(written))
+        # Marks that need no quotes, one @ in each line, no dot at the end: what is an address is its own key in lower case.
+        usual = lines.translate(None, _USUAL) == b"@\n" * len(written) and b".\n" not in lines
+        if usual and question.scope in self._return_path.scopes:
+            try:
+                if not self._store.any_forgotten():
+                    asked = self._store.may_know_of([AddressKey(one.lower()) for one in written])
+            except StoreFault:
+                pass  # each is told so below
+        answers = ((place, self.check(Check(written[place], question.scope))) for place in asked)
+        return Answers(len(written), {place: answer for place, answer in answers if not isinstance(answer, Clear)})
 
     def block_of(self, key: AddressKey, scope: Scope) -> Standing | None:
         """Return what keeps mail of a stream from an address, also from a forgotten one; None means clear. Raises StoreFault."""

@@ -20,7 +20,7 @@ import structlog
 
 from bounced import metrics
 from bounced.consult import Consult
-from bounced.query import Answer, Aside, Check, Clear, Codec, Garbled, Question, Sign, Suppressed, Trouble
+from bounced.query import Answer, Answers, Aside, Check, CheckMany, Clear, Codec, Garbled, Question, Sign, Suppressed, Trouble
 from bounced.query.line import Line
 from bounced.query.milter import Milter
 from bounced.query.policy_delegation import PolicyDelegation
@@ -224,8 +224,21 @@ class _Connection(asyncio.BufferedProtocol):
         metrics.LOOKUPS.count(self._protocol, RESULTS[type(answer)])
         return answer
 
-    def _now(self, question: Aside | Garbled) -> Answer:
+    def _check_many(self, question: CheckMany) -> Answer:
+        try:
+            answers = self._door.consult.check_many(question)
+        except Exception as error:  # noqa: BLE001 - see _bug
+            count = question.lines.count(b"\n")
+            answers = Answers(count, dict.fromkeys(range(count), self._bug(error)))
+        metrics.LOOKUPS.count(self._protocol, "clear", answers.count - len(answers.others))
+        for answer in answers.others.values():
+            metrics.LOOKUPS.count(self._protocol, RESULTS[type(answer)])
+        return answers
+
+    def _now(self, question: CheckMany | Aside | Garbled) -> Answer:
         match question:
+            case CheckMany():
+                return self._check_many(question)
             case Aside():
                 return Clear()
             case Garbled(reason=reason):

@@ -4,18 +4,21 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from bounced.address import AddressError, AddressKey, Mailbox, address_key
 from bounced.consult import Consult
 from bounced.maildir import Maildir
 from bounced.outcome import Category, Disposition, Outcome
 from bounced.policy import Policy
-from bounced.query import Aside, Check, Clear, Garbled, Sign, SignedPath, Suppressed, Trouble
+from bounced.query import Aside, Check, CheckMany, Clear, Garbled, Sign, SignedPath, Suppressed, Trouble
 from bounced.record import AddressRecord, AnyEvent, Bounced, Cause, Sent
 from bounced.returnpath import Claims, KeyRing, ReturnPath
 from bounced.scope import DEFAULT_SCOPE, EVERYWHERE, Scope
-from bounced.store import Recorded, StoreFault
+from bounced.store import Recorded, Store, StoreFault
 from bounced.store.memory import MemoryStore
+from bounced.store.sqlite import SqliteStore
 
 NOW = 1_790_000_000
 NEWS = Scope("news")
@@ -35,14 +38,14 @@ class BrokenStore(MemoryStore):
         raise StoreFault("the disk is gone")
 
 
-def consult(store: MemoryStore | None = None) -> Consult:
+def consult(store: Store | None = None) -> Consult:
     return_path = ReturnPath(ring=KeyRing(()).rotated(b"k" * 32), scopes=(DEFAULT_SCOPE, NEWS))
     unread = Maildir(Path("nowhere"), quota=1)
     store = store or MemoryStore(Policy())
     return Consult(domain="bounces.example.net", return_path=return_path, store=store, unread=unread, clock=lambda: NOW + 0.9)
 
 
-async def hard(store: MemoryStore, address: str) -> None:
+async def hard(store: Store, address: str) -> None:
     outcome = Outcome(disposition=Disposition.HARD, category=Category.NO_SUCH_USER, rule="r")
     event = Bounced(
         at=NOW,
@@ -84,6 +87,36 @@ async def test_a_mailbox_without_its_quotes_is_the_same(local_part: str) -> None
 def test_what_is_no_address_is_clear() -> None:
     """A text that is no mailbox cannot be on the list; whether to mail it is the mailer's question."""
     assert consult().check(Check("no address", DEFAULT_SCOPE)) == Clear()
+
+
+_LOCAL_PARTS = st.sampled_from(
+    ["joe", "JOE", '"joe"', "joe.", "j@e", "o'neil", "jo smith", "", "jo\udc80", "jös", "stranger", "#joe", "a" * 400]
+)
+_DOMAINS = st.sampled_from(["example.org", "Example.ORG", "example.org.", "bücher.example", "", "x,y", "example.org\r", "b@example.org"])
+
+
+@settings(max_examples=25)
+@pytest.mark.parametrize("forgotten", [False, True])
+@given(asked=st.lists(st.builds("{}@{}".format, _LOCAL_PARTS, _DOMAINS) | st.just("no address"), max_size=8))
+def test_many_are_answered_as_one_by_one(forgotten: bool, asked: list[str], tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Whatever stands in the lines, each gets the answer that it gets alone, in every stream, with and without somebody forgotten."""
+
+    async def run(directory: Path) -> None:
+        store = await SqliteStore.open(directory / "bounced.db", Policy())
+        door = consult(store)
+        for known in ("joe@example.org", "j@e@example.org", "joe.@example.org", "o'neil@example.org", "jös@example.org"):
+            await hard(store, Mailbox(*known.rsplit("@", 1)).key)
+        await store._read_known(store._connection)
+        if forgotten:
+            await door.forget("joe@example.org", by="test", reason="asked")
+        octets = "".join(f"{one}\n" for one in asked).encode("utf-8", "surrogateescape")
+        for scope in (NEWS, Scope("undeclared")):
+            alone = [door.check(Check(one.removesuffix("\r"), scope)) for one in asked]
+            answers = door.check_many(CheckMany(octets, scope))
+            assert [answers.others.get(place, Clear()) for place in range(answers.count)] == alone
+        await store.close()
+
+    asyncio.run(run(tmp_path_factory.mktemp("store")))
 
 
 async def test_trouble_is_never_clear() -> None:

@@ -3,7 +3,7 @@
 For: the nouns between the codecs (one module each, no I/O) and the door that answers. Never: sockets, the store, or a decision.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -15,6 +15,13 @@ class Check(msgspec.Struct, frozen=True):
     """May mail of this stream go to `recipient`? `recipient` is as the mailer wrote it: not yet parsed, nothing to trust."""
 
     recipient: str
+    scope: Scope
+
+
+class CheckMany(msgspec.Struct, frozen=True):
+    """The same of many, each as octets that end with a line feed. One that is no address has to be answered too."""
+
+    lines: bytes
     scope: Scope
 
 
@@ -35,7 +42,7 @@ class Garbled(msgspec.Struct, frozen=True):
     reason: str
 
 
-Question = Check | Sign | Aside | Garbled
+Question = Check | CheckMany | Sign | Aside | Garbled
 
 
 class Suppressed(msgspec.Struct, frozen=True):
@@ -60,7 +67,14 @@ class Trouble(msgspec.Struct, frozen=True):
     reason: str
 
 
-Answer = Suppressed | Clear | SignedPath | Trouble
+class Answers(msgspec.Struct, frozen=True):
+    """The answers to `count` questions: those that are not `Clear`, by their place."""
+
+    count: int
+    others: Mapping[int, Suppressed | Trouble]
+
+
+Answer = Suppressed | Clear | SignedPath | Trouble | Answers
 
 
 class Codec(Protocol):

@@ -10,7 +10,7 @@ a configured `default_action` is for a daemon that is down, and Postfix gives it
 from collections.abc import Sequence
 from typing import assert_never
 
-from bounced.query import Answer, Aside, Check, Clear, Garbled, Question, SignedPath, Suppressed, Trouble
+from bounced.query import Answer, Answers, Aside, Check, Clear, Garbled, Question, SignedPath, Suppressed, Trouble
 from bounced.scope import DEFAULT_SCOPE, Scope
 
 MAX_REQUEST = 16384
@@ -86,5 +86,7 @@ def _action(answer: Answer) -> str:
             return f"451 4.3.0 {reason}"
         case SignedPath():
             return "451 4.3.0 nobody asked for a return path"
+        case Answers():
+            return "451 4.3.0 nobody asked about many"
         case _:
             assert_never(answer)

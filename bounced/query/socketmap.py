@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from bounced.address import AddressError, Mailbox
-from bounced.query import Answer, Aside, Check, Clear, Garbled, Question, Sign, SignedPath, Suppressed, Trouble
+from bounced.query import Answer, Answers, Aside, Check, Clear, Garbled, Question, Sign, SignedPath, Suppressed, Trouble
 from bounced.scope import DEFAULT_SCOPE, Scope
 
 MAX_REQUEST = 4096
@@ -75,6 +75,8 @@ class Socketmap:
                 return _netstring(f"OK {return_path}")
             case Trouble(reason=reason):
                 return _netstring(f"TEMP {reason}")
+            case Answers():
+                return _netstring("TEMP nobody asked about many")
             case _:
                 assert_never(answer)
 

@@ -151,6 +151,10 @@ class Store(Protocol):
         """
         ...
 
+    def may_know_of(self, keys: Sequence[AddressKey]) -> Sequence[int]:
+        """Return the places of those of which anything may be known; of the others nothing is, for certain."""
+        ...
+
     def any_forgotten(self) -> bool:
         """Tell whether there may be a pseudonym, which stands for an address that was forgotten; False is certain."""
         ...

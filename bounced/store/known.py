@@ -76,6 +76,12 @@ class Filter:
         place = (value >> self._shift) & self.mask
         return bool(self.octets[place >> 3] >> (place & 7) & 1)
 
+    def which_may_hold(self, addresses: Sequence[str]) -> Sequence[int]:
+        """Return the places of those that `may_hold` tells of."""
+        octets, mask = self.octets, self.mask >> 3
+        first = [place for place, one in enumerate(addresses) if octets[(value := hash(one)) >> 3 & mask] >> (value & 7) & 1]
+        return [place for place in first if self.may_hold(addresses[place])]
+
 
 class Known:
     """A filter of all addresses that a database knows. It is caught up with what was committed before it is asked."""
@@ -106,6 +112,10 @@ class Known:
             # What is committed from here on changes it again.
             self._seen = now
         return self._filter.may_hold(address)
+
+    def which_may_hold(self, addresses: Sequence[str]) -> Sequence[int]:
+        """Return the places of those that the database may know, as far as `may_hold` was asked just now."""
+        return self._filter.which_may_hold(addresses)
 
     def any_forgotten(self) -> bool:
         """Tell whether the database may know a pseudonym; False is certain. Raises sqlite3.Error."""

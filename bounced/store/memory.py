@@ -128,6 +128,11 @@ class MemoryStore:
         """Raise StoreFault: what is in memory alone has no copy."""
         raise StoreFault("a store in memory has no backup")
 
+    def may_know_of(self, keys: Sequence[AddressKey]) -> Sequence[int]:
+        """Return the places of those of which anything may be known: here of all. Raises StoreFault."""
+        self._refuse_if_closed()
+        return range(len(keys))
+
     def any_forgotten(self) -> bool:
         """Tell whether there is a pseudonym. Raises StoreFault."""
         self._refuse_if_closed()

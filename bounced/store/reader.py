@@ -54,6 +54,12 @@ class Lookups:
             return True
         return held
 
+    def may_know_of(self, keys: Sequence[AddressKey]) -> Sequence[int]:
+        """Return the places of those of which anything may be known. Raises StoreFault."""
+        # To ask for one of them catches the filter up, or gives it up.
+        self.may_know(keys[0] if keys else AddressKey(""))
+        return range(len(keys)) if self._known is None else self._known.which_may_hold(keys)
+
     def any_forgotten(self) -> bool:
         """Tell whether there may be a pseudonym; False is certain. Raises StoreFault."""
         if self._known is not None:

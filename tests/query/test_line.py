@@ -2,7 +2,7 @@
 
 import pytest
 
-from bounced.query import Check, Clear, Garbled, Sign, SignedPath, Suppressed, Trouble
+from bounced.query import Answers, Check, CheckMany, Clear, Garbled, Sign, SignedPath, Suppressed, Trouble
 from bounced.query.line import MAX_REQUEST, Line
 from bounced.scope import DEFAULT_SCOPE, Scope
 
@@ -40,7 +40,7 @@ def test_only_the_first_line_is_read() -> None:
         (b"check\n", "the line is not a verb, a space and an address"),
         (b"check \n", "the line is not a verb, a space and an address"),
         (b"check \0@x\n", "the line is not a verb, a space and an address"),
-        (b"verify a@x\n", "the verb is neither check nor sign"),
+        (b"verify a@x\n", "the verb is none of check, checks and sign"),
         (b"x" * MAX_REQUEST, f"the line is longer than {MAX_REQUEST} octets"),
         (b"check " + b"x" * MAX_REQUEST + b"\n", f"the line is longer than {MAX_REQUEST} octets"),
     ],
@@ -54,3 +54,26 @@ def test_a_line_may_come_in_pieces() -> None:
     """Nothing is asked before the line's end has come."""
     codec = Line()
     assert [len(codec.feed(piece)) for piece in (b"che", b"ck a@", b"x", b"\n")] == [0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("size", [1, 7, 4096])
+def test_checks_takes_addresses_line_by_line(size: int) -> None:
+    """After `checks` every line is an address, however the octets come; the connection stays open, and each answer is a line."""
+    codec, octets = Line(), b"checks_news\r\na@x.test\nb@x.test\r\n\nc@x.test\nd@x"
+    questions = [question for at in range(0, len(octets), size) for question in codec.feed(octets[at : at + size])]
+    assert all(isinstance(question, CheckMany) and question.scope == "news" and not codec.closes(question) for question in questions)
+    lines = b"".join(question.lines for question in questions if isinstance(question, CheckMany))
+    assert lines == b"a@x.test\nb@x.test\r\n\nc@x.test\n"
+    answers = Answers(4, {1: Suppressed("no"), 2: Trouble("later")})
+    assert codec.render(questions[0], answers) == b"clear\nsuppressed no\ntrouble later\nclear\n"
+
+
+def test_checks_hoards_nothing() -> None:
+    """Of an address without end no more than the bound is kept; those before it are answered."""
+    codec = Line()
+    assert codec.feed(b"checks\n") == []
+    first, second = codec.feed(b"a@x.test\n" + b"x" * MAX_REQUEST)
+    assert first == CheckMany(b"a@x.test\n", DEFAULT_SCOPE)
+    assert second == Garbled(f"the line is longer than {MAX_REQUEST} octets")
+    assert codec.closes(second)
+    assert codec.feed(b"more\n") == ()

@@ -34,6 +34,8 @@ async def test_a_stranger_is_told_from_memory(sqlite_store: SqliteStore) -> None
     await warmed(sqlite_store)
     assert not sqlite_store.may_know(STRANGER)
     assert sqlite_store.may_know(ANNA)
+    assert sqlite_store.may_know_of([STRANGER, ANNA, STRANGER]) == [1]
+    assert list(sqlite_store.may_know_of([])) == []
 
 
 async def test_what_is_committed_is_known_at_once(sqlite_store: SqliteStore, tmp_path: Path) -> None:
@@ -43,11 +45,22 @@ async def test_what_is_committed_is_known_at_once(sqlite_store: SqliteStore, tmp
     await warmed(other)
     for person in _PEOPLE:
         assert not other.may_know(person)
-        before = other.version()
         await sqlite_store.record(delivered(person, NOON))
-        assert other.version() != before
         assert other.may_know(person)
         assert sqlite_store.may_know(person)
+    await other.close()
+
+
+async def test_a_pseudonym_is_noticed_at_once(sqlite_store: SqliteStore, tmp_path: Path) -> None:
+    """As soon as somebody is forgotten, whoever reads knows that an address may stand under another name."""
+    other = RelayedStore(tmp_path / "bounced.db", tmp_path / "none.sock")
+    await warmed(other)
+    assert not other.any_forgotten()
+    await sqlite_store.record(blocked(AddressKey("#tag@example.org"), at=NOON))
+    assert not other.any_forgotten()
+    await sqlite_store.record(blocked(AddressKey("#abcdef"), at=NOON))
+    assert other.any_forgotten()
+    assert sqlite_store.any_forgotten()
     await other.close()
 
 
@@ -113,7 +126,7 @@ async def test_a_closed_store_knows_nothing(tmp_path: Path) -> None:
     store = await SqliteStore.open(tmp_path / "bounced.db", Policy())
     await warmed(store)
     await store.close()
-    for ask in (lambda: store.may_know(STRANGER), store.version):
+    for ask in (lambda: store.may_know(STRANGER), store.any_forgotten):
         with pytest.raises(StoreFault):
             ask()
 
