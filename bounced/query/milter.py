@@ -14,11 +14,10 @@ The server waits for each answer. Its words were taken from its header mfdef.h, 
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import assert_never
 
 from bounced.address import AddressError, Mailbox
-from bounced.query import Answer, Aside, Check, Clear, Garbled, Question, Sign, SignedPath, Suppressed, Trouble
+from bounced.query import Answer, Answers, Aside, Check, Clear, Garbled, Question, Sign, SignedPath, Suppressed, Trouble
 from bounced.returnpath import has_seal
 from bounced.scope import DEFAULT_SCOPE, Scope
 
@@ -38,23 +37,20 @@ _NOT_NEEDED = 0x02 | 0x10 | 0x20 | 0x40 | 0x100 | 0x200
 _STREAM = "bounced_"
 
 
-@dataclass(frozen=True, slots=True)
-class Event(Aside):
+class Event(Aside, frozen=True):
     """What needs no look-up: `reply` is the whole answer."""
 
     reply: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class RecipientCheck(Check):
+class RecipientCheck(Check, frozen=True):
     """A check of a recipient, `argument` as the server wrote him; where he is not `refusable`, he can only be removed."""
 
     argument: bytes
     refusable: bool
 
 
-@dataclass(frozen=True, slots=True)
-class EndOfMail(Sign):
+class EndOfMail(Sign, frozen=True):
     """The end of a mail whose return path is to be signed; `removals` go before the answer."""
 
     removals: bytes
@@ -123,6 +119,8 @@ class Milter:
                 return question.removals + _packet(b"e<%b>\0" % return_path.encode("ascii", "replace")) + _CONTINUE
             case SignedPath():
                 return _reply("451 4.3.0 nobody asked for a return path")
+            case Answers():
+                return _reply("451 4.3.0 nobody asked about many")
             case Trouble(reason=reason):
                 return _reply(f"451 4.3.0 {reason}")
             case _:
