@@ -92,7 +92,7 @@ class RelayedStore(Lookups):
 
     async def backup(self) -> BinaryIO:
         """Return a copy of the database. Raises StoreFault."""
-        self.version()  # which a closed store has not
+        self.any_forgotten()  # which a closed store has not
         try:
             return await asyncio.to_thread(copies.made_beside, self._path)
         except (OSError, sqlite3.Error) as error:
