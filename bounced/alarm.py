@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 import structlog
 
-from bounced.incident import Incident
+from bounced.incident import Incident, advice
 
 
 def tell(turned: Iterable[Incident]) -> None:
@@ -19,7 +19,7 @@ def tell(turned: Iterable[Incident]) -> None:
             "subject": incident.subject,
             "count": incident.count,
         }
-        words |= {"sample": incident.sample, "delisting": incident.delisting}
+        words |= {"sample": incident.sample, "delisting": incident.delisting, "advice": advice(incident.kind)}
         log = structlog.get_logger("alarm")
         if incident.closed_at is None:
             log.warning("incident.opened", **words)

@@ -36,6 +36,7 @@ from bounced.outcome import Category
 from bounced.outcome.rows import RuleError
 from bounced.outcome.ruleset import RuleSet
 from bounced.policy import Policy, Treatment
+from bounced.provenance import Ours
 from bounced.record import Cause
 from bounced.relay import RelayDoor
 from bounced.returnpath import KeyRing, ReturnPath
@@ -164,6 +165,8 @@ async def _build(config: Config, ring: KeyRing, stack: contextlib.AsyncExitStack
         archive=archive,
         trust=Trust(verp=config.return_path.unsigned, feedback=frozenset(config.feedback.mailboxes), networks=config.feedback.trusted),
         clock=time.time,
+        ours=_ours(config),
+        reports=config.ours.reports,
     )
     stack.push_async_callback(_flush, intake)
     smtp = _smtp_door(config, intake)
@@ -253,6 +256,11 @@ def _unix(config: Config, path: Path | None) -> Sequence[Callable[[], socket.soc
 
 def _begin(stack: contextlib.AsyncExitStack, chore: Coroutine[None, None, None]) -> None:
     stack.push_async_callback(_cancel, asyncio.create_task(chore))
+
+
+def _ours(config: Config) -> Ours:
+    hosts = config.ours.hosts or (config.smtp.hostname or socket.gethostname(),)
+    return Ours(hosts=frozenset(host.lower() for host in hosts), domains=frozenset(config.ours.domains))
 
 
 def _return_path(config: Config, ring: KeyRing) -> ReturnPath:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from bounced.provenance import ADVICE, Provenance
 from bounced.record import Bounced
 
 MAX_SAMPLE = 500
@@ -27,7 +28,6 @@ _CERTAIN = 7
 _PRIOR = 60
 # exp(-7) is 1 in 1,100. Sixty deliveries are taken to have gone before the first refusal, since those are not counted.
 
-_FLOOD = 1_000
 _FLOOD_FACTOR = 10
 
 
@@ -41,7 +41,7 @@ class Kind(StrEnum):
     BACKSCATTER = "backscatter"
     """Bounces of mail that we never sent, by the thousand: somebody forges our return path."""
     COMPROMISED = "compromised"
-    """Bounces of mail that did leave our servers, but that no mailer announced."""
+    """Bounces of mail that did leave our servers, but that no mailer announced; or far more of signed mail than ever."""
 
 
 class Ruling(StrEnum):
@@ -153,6 +153,15 @@ def settled(incident: Incident, now: int) -> Incident:
     return incident
 
 
-def is_flood(today: int, earlier: Sequence[int]) -> bool:
-    """Tell whether a day's refused bounces are a flood: a thousand, and ten times the worst of the `earlier` days."""
-    return today >= _FLOOD and today >= _FLOOD_FACTOR * max(earlier, default=0)
+def is_flood(today: int, earlier: Sequence[int], least: int) -> bool:
+    """Tell whether a day's count is a flood: `least` or more, and ten times the worst of the `earlier` days."""
+    return today >= least and today >= _FLOOD_FACTOR * max(earlier, default=0)
+
+
+def advice(kind: Kind) -> str | None:
+    """Return what to do about an incident of forgery or abuse; None for the other kinds."""
+    provenance = _ADVISED.get(kind)
+    return None if provenance is None else ADVICE[provenance]
+
+
+_ADVISED = {Kind.BACKSCATTER: Provenance.FORGED, Kind.COMPROMISED: Provenance.COMPROMISED}

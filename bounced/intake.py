@@ -5,11 +5,8 @@ that the store adds to the address's record). Never: SMTP, SQL or thresholds. Th
 commit; then a fault is raised, the client gets a 4xx and keeps the bounce.
 """
 
-import ipaddress
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import assert_never
 
 import structlog
@@ -17,6 +14,7 @@ import structlog
 from bounced import alarm, metrics
 from bounced.address import AddressError, AddressKey, address_key, is_drill
 from bounced.archive import Archive
+from bounced.counts import Counts
 from bounced.envelope import Envelope
 from bounced.fault import OwnFault
 from bounced.maildir import Maildir
@@ -25,24 +23,27 @@ from bounced.outcome.judge import judge, judge_feedback
 from bounced.outcome.provider import provider_of
 from bounced.outcome.ruleset import RuleSet
 from bounced.policy import released_since
+from bounced.provenance import Ours, Provenance
+from bounced.provenance import judge as whose
 from bounced.record import OPT_OUT, AnyEvent, Bounced, Complained, Delivered, Noticed
 from bounced.report import Action, AutomaticReply, Automation, DeliveryReport, FeedbackReport, RecipientStatus, Report, Unrecognized
 from bounced.report.reader import read
 from bounced.returnpath import Claims, Refusal, ReturnPath
-from bounced.store import Recorded, Store, Tally
-from bounced.store.rows import replayed
+from bounced.store import Recorded, Store
 from bounced.trust import ClassicVerp, FeedbackMailbox, Trust, unsigned_claims
 
 _LOCAL_MAILBOXES = {"postmaster", "abuse"}
+_MOST_OF_A_NETWORK = 5
+"""Reports of unannounced mail from one network that count on a day: what a report says of its mail, anybody can make up."""
 NO_TRUST = Trust()
-
-_MOST_TALLIES = 1000
-"""Sources told apart on one day; a flood from more is counted under one name. Each is a row of the store."""
 
 
 @dataclass(frozen=True, slots=True)
 class LocalMailbox:
-    """A mailbox that RFC 5321 section 4.5.1 or RFC 2142 wants to be read by a person here: kept as it comes, never judged."""
+    """A mailbox that RFC 5321 section 4.5.1 or RFC 2142 wants to be read by a person here, or the operator: kept as it comes.
+
+    No recipient is ever changed by what comes there.
+    """
 
     name: str
 
@@ -66,10 +67,13 @@ class Intake:
         archive: Archive | None = None,
         trust: Trust = NO_TRUST,
         clock: Callable[[], float],
+        ours: Ours,
+        reports: tuple[str, ...],
     ) -> None:
         """Put the parts together; `clock` gives Unix seconds.
 
-        The `unread` Maildir gets what no reader understood, the archive all that counted.
+        The `unread` Maildir gets what no reader understood, the archive all that counted. `reports` are local parts that are kept for
+        people as those of postmaster and abuse; `ours` tells how mail is known that left here.
         """
         self._domains = frozenset(domain.lower() for domain in domains)
         self._return_path = return_path
@@ -80,9 +84,9 @@ class Intake:
         self._archive = archive
         self._trust = trust
         self._clock = clock
-        self._refused: Counter[Tally] = Counter()
-        self._told_apart: set[Tally] = set()
-        self._day = ""
+        self._ours = ours
+        self._local_mailboxes = _LOCAL_MAILBOXES | {local_part.lower() for local_part in reports}
+        self._counts = Counts()
         self._log = structlog.get_logger("intake")
 
     def admit(self, envelope: Envelope) -> Admission:
@@ -92,7 +96,7 @@ class Intake:
             return LocalMailbox("postmaster")
         if domain.lower() not in self._domains:
             return self._refuse(Refusal.FOREIGN, envelope)
-        if local_part.lower() in _LOCAL_MAILBOXES:
+        if local_part.lower() in self._local_mailboxes:
             return LocalMailbox(local_part.lower())
         claims = self._return_path.verify(local_part, envelope.received_at, self._store.recipient_of)
         if not isinstance(claims, Refusal):
@@ -104,9 +108,12 @@ class Intake:
     async def accept(self, envelope: Envelope, admission: Admitted, content: bytes) -> None:
         """After DATA: read, judge and commit. Returns when it is on disk; raises OwnFault when it is not, and then nothing has changed."""
         if isinstance(admission, LocalMailbox):
+            provenance = self._provenance(read(content), envelope)
             await self._postmaster.keep(_with_trace(envelope, content))
             metrics.RECEIVED.labels("kept").inc()
-            self._log.info("mail.kept", mailbox=admission.name, client=envelope.client, size=len(content))
+            if provenance is Provenance.COMPROMISED:
+                self._counts.add("unannounced", envelope.received_at, envelope.client, _MOST_OF_A_NETWORK)
+            self._log.info("mail.kept", mailbox=admission.name, client=envelope.client, size=len(content), provenance=provenance)
             return
         with metrics.PARSE_SECONDS.time():
             report = read(content)
@@ -141,14 +148,19 @@ class Intake:
         self._rules = rules
 
     async def flush(self) -> None:
-        """Store the counts of what was refused since the last flush; they wait for the next one if the store cannot."""
-        waiting, self._refused = self._refused, Counter()
-        try:
-            if waiting:
-                await self._store.count(waiting)
-        except BaseException:
-            self._refused.update(waiting)
-            raise
+        """Store the counts since the last flush; they wait for the next one if the store cannot. Raises StoreFault."""
+        await self._counts.flush(self._store)
+
+    def _provenance(self, report: Report, envelope: Envelope) -> Provenance | None:
+        """Tell whose mail a report returns that came without a token; None where it returns nothing, or not its return path."""
+        if not isinstance(report, DeliveryReport | FeedbackReport) or (returned := report.returned) is None:
+            return None
+        if returned.return_path is None and isinstance(report, FeedbackReport):
+            # Many of these are made without it, of mail that we signed too.
+            return None
+        local_part, _, domain = (returned.return_path or "").rpartition("@")
+        signed = self._return_path.verify(local_part, envelope.received_at, self._store.recipient_of)
+        return whose(signed if domain.lower() in self._domains else Refusal.FOREIGN, returned, self._ours)
 
     def _of_the_forgotten(self, event: AnyEvent, claims: Claims) -> Recorded | None:
         """Count nothing but the copy where the recipient was released and forgotten after the mail was sent. Raises StoreFault.
@@ -158,7 +170,7 @@ class Intake:
         for pseudonym in self._return_path.ring.pseudonyms(claims.recipient):
             record = self._store.look_up(pseudonym)
             if released_since(record, claims.scope, claims.signed_at):
-                self._refused[replayed(event)] += 1
+                self._counts.add("replayed", event.at)
                 return Recorded(record, record, fresh=False)
         return None
 
@@ -266,14 +278,7 @@ class Intake:
         )
 
     def _refuse(self, refusal: Refusal, envelope: Envelope) -> Refusal:
-        tally = Tally(day=_day(envelope.received_at), what=refusal.value, source=_network(envelope.client))
-        if tally.day != self._day:
-            self._day, self._told_apart = tally.day, set()
-        if len(self._told_apart) < _MOST_TALLIES:
-            self._told_apart.add(tally)
-        elif tally not in self._told_apart:
-            tally = Tally(day=tally.day, what=tally.what, source="")
-        self._refused[tally] += 1
+        self._counts.add(refusal.value, envelope.received_at, envelope.client)
         metrics.TOKEN_FAILURES.labels(refusal.value).inc()
         return refusal
 
@@ -285,6 +290,7 @@ class Intake:
             return
         metrics.RECEIVED.labels(type(event).__name__.lower()).inc()
         if isinstance(event, Bounced):
+            self._counts.add("genuine", event.at)
             outcome = event.outcome
             metrics.BOUNCES.labels(outcome.disposition.value, outcome.category.value, event.reader).inc()
             if outcome.category is Category.BLOCKED_IP and outcome.blocker is not None:
@@ -341,16 +347,3 @@ def _with_trace(envelope: Envelope, content: bytes) -> bytes:
     fields = {"Return-Path": f"<{envelope.reverse_path or ''}>", "Delivered-To": envelope.forward_path, "X-Client": envelope.client}
     lines = (f"{name}: {''.join(char if char.isprintable() else '?' for char in text)}\n" for name, text in fields.items())
     return "".join(lines).encode("utf-8", "backslashreplace") + content
-
-
-def _day(at: int) -> str:
-    return datetime.fromtimestamp(at, UTC).date().isoformat()
-
-
-def _network(client: str) -> str:
-    """Return the network that a client counts under: /24 of IPv4, /64 of IPv6; other words as they are."""
-    try:
-        address = ipaddress.ip_address(client)
-    except ValueError:
-        return client
-    return str(ipaddress.ip_network((address, 24 if address.version == 4 else 64), strict=False))

@@ -1,11 +1,13 @@
 """Provenance: is what came back a mail of ours, and if not, whose trouble is it.
 
-For: telling a forged return path from an account that was stolen, and both from a bounce that merely comes twice or late, with advice for
-each. Never: changing a recipient: for that the token alone counts. What a report returns of a message was written by strangers and can be
-made up; so the worst that it can bring about is a warning.
+For: telling a forged return path from an account that was stolen, and both from a bounce that comes late, with advice for each.
+Never: changing a recipient: for that the token alone counts. What a report returns of a message was written by strangers and can be
+made up; so the worst that it can bring about is a warning (docs/decisions/0011-signs-of-a-stolen-account.md).
 """
 
-from collections.abc import Mapping
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
@@ -20,7 +22,7 @@ class Provenance(StrEnum):
 
     OURS = "ours"
     REPLAY = "replay"
-    """A genuine token that has told as much before, or that is out of its time."""
+    """A genuine token that is out of its time."""
     FORGED = "forged"
     """Mail that we never sent, under a return path that somebody made up."""
     COMPROMISED = "compromised"
@@ -33,32 +35,29 @@ ADVICE: Mapping[Provenance, str] = MappingProxyType(
         Provenance.REPLAY: "Nothing: one mail counts once. If it goes on, see who sends it.",
         Provenance.FORGED: "Somebody sends mail in your name from elsewhere. Publish strict SPF (-all) and DMARC (p=reject) for the"
         " domain, and sign all your own mail with DKIM: receivers then refuse the forgeries instead of bouncing them.",
-        Provenance.COMPROMISED: "Mail that no mailer announced seems to leave by your own servers: an account or a web form may be abused."
-        " Look for the message in the mail log, change that account's credentials, and look at what else it sent.",
+        Provenance.COMPROMISED: "Mail seems to leave by your own servers that you did not mean to send: an account or a web form may be"
+        " abused. If you did not just send far more than usual, find the messages in the mail log, change that account's credentials, and"
+        " look at what else it sent. Reports of mail without a token lie in the Maildir of kept.postmaster.",
     }
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ours:
-    """How our own mail is known: the `hosts` that write its Received lines, the `domains` of its Message-IDs. Lower case."""
+    """How our own mail is known: by the `hosts` that write its Received lines, names and IP addresses; by the `domains` of its Message-IDs.
+
+    All in lower case.
+    """
 
     hosts: frozenset[str] = frozenset()
     domains: frozenset[str] = frozenset()
 
 
-def judge(
-    proof: Claims | Refusal, returned: Returned | None, ours: Ours, *, told_before: bool = False, announced: bool = True
-) -> Provenance:
-    """Tell whose mail came back, from what its return path proved and what the report returned of it.
-
-    `told_before`: the token had told as much already. `announced`: a mailer asked for this token, as far as that is known.
-    """
+def judge(proof: Claims | Refusal, returned: Returned | None, ours: Ours) -> Provenance:
+    """Tell whose mail came back, from what its return path proved and what the report returned of it."""
     match proof:
         case Claims():
-            if not announced:
-                return Provenance.COMPROMISED
-            return Provenance.REPLAY if told_before else Provenance.OURS
+            return Provenance.OURS
         case Refusal.EXPIRED | Refusal.FUTURE | Refusal.FORGOTTEN:
             return Provenance.REPLAY
         case Refusal.FOREIGN | Refusal.FORGED | Refusal.UNKNOWN_KEY:
@@ -68,13 +67,44 @@ def judge(
 
 
 def left_here(returned: Returned, ours: Ours) -> bool:
-    """Tell whether the headers of the returned message say that it went through our servers."""
-    domain = (returned.message_id or "").strip("<> \t").rpartition("@")[2].lower()
-    return domain in ours.domains or any(_receiver(line) in ours.hosts for line in returned.received)
+    """Tell whether the headers of a returned message say that it went through our servers.
+
+    A server of ours wrote the newest Received line; or the second, and who wrote the newest had the mail from a server of ours. A forger
+    adds what he likes below the line of the server that took the mail from him, and nothing above: what stands further down proves
+    nothing. A Message-ID is copied by any forger, and is believed only where no Received line came back.
+    """
+    if not returned.received:
+        return (returned.message_id or "").strip("<> \t").rpartition("@")[2].lower() in ours.domains
+    newest, *before = (_Hop.read(line) for line in returned.received[:2])
+    return newest.by in ours.hosts or any(hop.by in ours.hosts and _is_one(newest.from_, ours.hosts) for hop in before)
 
 
-def _receiver(received: str) -> str:
-    """Take the host that wrote a Received line: the word after `by` (RFC 5321 section 4.4)."""
-    words = received.lower().split()
-    following = (words[place + 1] for place in range(len(words) - 1) if words[place] == "by")
-    return next(following, "").strip(";()[]").rstrip(".")
+@dataclass(frozen=True, slots=True)
+class _Hop:
+    """A Received line (RFC 5321 section 4.4): who wrote it, and all names and addresses by which he knew whom he had it from."""
+
+    by: str
+    from_: frozenset[str]
+
+    @classmethod
+    def read(cls, line: str) -> "_Hop":
+        words = [word.rstrip(".").removeprefix("ipv6:") for word in _BETWEEN.split(line.lower())]
+        place = words.index("by") if "by" in words else len(words)
+        return cls(words[place + 1] if place + 1 < len(words) else "", frozenset(words[:place]))
+
+
+_BETWEEN = re.compile(r"[\s()\[\];,=]+")
+
+
+def _is_one(names: frozenset[str], hosts: Iterable[str]) -> bool:
+    """Tell whether a server of ours is among them: by an address, if one is known of us, since a name is what a client calls itself."""
+    addresses = {host for host in hosts if _is_address(host)}
+    return not names.isdisjoint(addresses or hosts)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

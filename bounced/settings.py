@@ -162,6 +162,19 @@ def _domain(text: str) -> str:
     return domain
 
 
+def _host(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return _domain(text)
+
+
+def _local_part(text: str) -> str:
+    if not re.fullmatch(r"[a-z0-9._-]{1,64}", text) or text in {"postmaster", "abuse"}:
+        raise ValueError(f"expected a local part in lower case such as fbl, and not postmaster or abuse, not {shown(text)}")
+    return text
+
+
 def _scope(text: str) -> Scope:
     try:
         return parse_scope(text)
@@ -270,6 +283,8 @@ _GROUP = _word("a group name or nothing", r"(?:[A-Za-z_][A-Za-z0-9_.-]{0,31})?")
 _duration = partial(_measure, {"s": 1, "m": 60, "h": 3600, "d": 86400}, 'a duration such as "30d" or "12h" (s, m, h, d)')
 _size = partial(_measure, {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}, 'a size such as "10MiB" (B, KiB, MiB, GiB)')
 _DOMAINS, _STREAMS = _list("domains", 1, _domain), _list("streams", 1, _scope)
+_NO_DOMAINS, _HOSTS = _list("domains", 0, _domain), _list("host names and IP addresses", 0, _host)
+_LOCAL_PARTS = _list("local parts", 0, _local_part)
 _NO_STREAMS = _list("streams", 0, _scope)
 _ENDPOINTS = _list("addresses and ports", 0, _endpoint)
 _NETWORKS = _list("networks", 0, _network)
@@ -418,6 +433,25 @@ class KeptSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OursSettings:
+    """How mail is known that left your servers though no mailer signed for it: the sign of a stolen account."""
+
+    hosts: Annotated[
+        tuple[str, ...],
+        _HOSTS,
+        "What your mail servers write after `by` in Received lines, and their public IP addresses. Empty: smtp.hostname, or this system.",
+    ] = ()
+    domains: Annotated[
+        tuple[str, ...], _NO_DOMAINS, "The domains of your Message-IDs, which are believed only where no Received line came back."
+    ] = ()
+    reports: Annotated[
+        tuple[str, ...],
+        _LOCAL_PARTS,
+        "Local parts at the return-path domains whose mail is kept as that of postmaster: feedback loops, copies of bounces.",
+    ] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RulesSettings:
     """The operator's own rules of judgement, which go before ours."""
 
@@ -447,5 +481,6 @@ class Config:
     category: Mapping[str, Treated] = field(default_factory=lambda: CATEGORIES)
     feedback: FeedbackSettings = FeedbackSettings()
     kept: KeptSettings = KeptSettings()
+    ours: OursSettings = OursSettings()
     rules: RulesSettings = RulesSettings()
     log: LogSection = LogSection()

@@ -4,16 +4,20 @@ Full counts with BOUNCED_ACCEPTANCE=1, otherwise reduced. Each runs through the 
 """
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from msgspec import structs
+from structlog.testing import capture_logs
 
+from bounced import alarm
 from bounced.address import AddressKey
 from bounced.consult import Consult
-from bounced.incident import Kind
+from bounced.incident import Incident, Kind
+from bounced.intake import LocalMailbox
 from bounced.maildir import Maildir
 from bounced.policy import Policy
 from bounced.record import Bounced, Cause, Released
@@ -198,6 +202,94 @@ async def test_a_usual_day_is_no_alarm(house: House) -> None:
     assert await house.store.settle(NOW) == ()
 
 
+def returned(sender: str, *received: str, feedback: bool = False) -> bytes:
+    """Return a report, a bounce or a complaint, of a mail with these Received lines and this envelope sender."""
+    trace = "".join(f"Received: {line}; Mon, 21 Sep 2026 10:00:00 +0000\r\n" for line in received)
+    path = f"Return-Path: <{sender}>\r\n" if sender else ""
+    content = complaint("ann@example.org") if feedback else report("ann@example.org", NO_SUCH_USER)
+    start = b"From: <news@sender.example>" if feedback else b"From: news@sender.example"
+    assert start in content
+    return content.replace(start, path.encode() + trace.encode() + start, 1)
+
+
+HERE = "from laptop (dsl.example.com [8.8.4.4]) by mail.example.net (Postfix) with ESMTPSA id 4X"
+THERE = "from mail.example.net (mail.example.net [9.9.9.9]) by mx.example.org with ESMTPS id 5Y"
+ELSEWHERE = "from mail.example.net (dsl.example.com [8.8.4.4]) by mx.example.org with ESMTP id 6Z"
+
+
+async def keep(house: House, content: bytes, clients: Sequence[str], mailbox: str = "postmaster") -> list[Incident]:
+    """Let reports come in for people, one by each client; return what was told then and in the next half hour."""
+    for client in clients:
+        envelope_ = envelope(f"{mailbox}@bounces.example.net", client)
+        admission = house.intake.admit(envelope_)
+        assert isinstance(admission, LocalMailbox)
+        await house.intake.accept(envelope_, admission, content)
+    await house.intake.flush()
+    return [incident for minute in range(30) for incident in await house.store.settle(NOW + 60 * minute)]
+
+
+NETWORKS = [f"9.9.{number}.9" for number in range(200)]
+
+
+@pytest.mark.parametrize(
+    ("content", "mailbox"),
+    [
+        (returned("joe@example.net", HERE), "postmaster"),
+        (returned("joe@example.net", THERE, HERE), "abuse"),
+        (returned("", HERE), "postmaster"),
+        (returned("joe@example.net", THERE, HERE, feedback=True), "fbl"),
+        (returned(f"b+{'a' * 23}+ann=example.org@bounces.example.net", HERE), "FBL"),
+    ],
+)
+async def test_mail_that_left_here_unannounced_is_one_alarm(house: House, content: bytes, mailbox: str) -> None:
+    """Twenty reports of mail that went through our servers without a token, from many networks: told once, with advice, changing nobody."""
+    (incident,) = await keep(house, content, NETWORKS, mailbox)
+    assert (incident.kind, incident.subject, incident.count) == (Kind.COMPROMISED, "unsigned mail", 200)
+    with capture_logs() as lines:
+        alarm.tell([incident])
+    assert [(line["event"], "credentials" in str(line["advice"])) for line in lines] == [("incident.opened", True)]
+    assert known(house) == set()
+
+
+async def test_one_network_alone_raises_no_alarm(house: House) -> None:
+    """A thousand such reports from three networks of the Internet are fifteen; a server of ours may bring what many sent."""
+    assert await keep(house, returned("joe@example.net", HERE), [f"9.9.{number % 3}.{number % 200}" for number in range(1_000)]) == []
+    assert [incident.count for incident in await keep(house, returned("joe@example.net", HERE), ["local"] * 5)] == [20]
+
+
+def innocent(house: House) -> Iterator[bytes]:
+    """Reports from which nobody may conclude that an account was stolen."""
+    yield returned("joe@example.net", ELSEWHERE)
+    yield returned("joe@example.net", ELSEWHERE, HERE)
+    yield returned(house.signed(), HERE)
+    yield returned(house.signed(at=NOW - 40 * 86_400), THERE, HERE)
+    yield returned("", THERE, HERE, feedback=True)
+    yield report("ann@example.org", NO_SUCH_USER)
+    yield answer("ann@example.org", "Hello", HERE)
+
+
+async def test_what_is_forged_or_announced_is_no_alarm(house: House) -> None:
+    """Control: mail from elsewhere with lines like ours below, mail with a token, a complaint without return path, a letter: no alarm."""
+    for content in innocent(house):
+        assert await keep(house, content, NETWORKS) == []
+
+
+async def test_far_more_bounces_of_signed_mail_than_ever_are_one_alarm(house: House) -> None:
+    """A thousand mails that come back on a day, each on a token of its own, after weeks of a few, are told once; replays count nothing."""
+    days = [datetime.fromtimestamp(NOW - 86_400 * before, UTC).date().isoformat() for before in range(1, 36)]
+    await house.store.count({Tally(day, "genuine", ""): 40 for day in days})
+    for number in range(999):
+        await bring(house, house.signed(f"user{number}@example.org"), report(f"user{number}@example.org", NO_SUCH_USER))
+        if number < 300:
+            await bring(house, house.signed(f"user{number}@example.org"), report(f"user{number}@example.org", NO_SUCH_USER))
+    await house.intake.flush()
+    assert await house.store.settle(NOW) == ()
+    await bring(house, house.signed(), report(JOE, NO_SUCH_USER))
+    await house.intake.flush()
+    turned = [incident for minute in range(30) for incident in await house.store.settle(NOW + 60 * minute)]
+    assert [(incident.kind, incident.subject, incident.count) for incident in turned] == [(Kind.COMPROMISED, "signed mail", 1_000)]
+
+
 async def test_after_a_release_late_copies_never_block(house: House, full_counts: bool) -> None:
     """Of 1,000 mails sent before the release (reduced: 200) each comes back as dead, twice, and as a complaint: nothing blocks again."""
     mails = range(1_000 if full_counts else 200)
@@ -277,7 +369,7 @@ async def test_complaints_obey_the_token(house: House) -> None:
     assert known(house) == {JOE}
     assert (house.cause(scope=NEWS), house.cause()) == (Cause.COMPLAINT, None)
     assert len(house.store.history(AddressKey(JOE))) == 1
-    assert house.admit("fbl@bounces.example.net") is Refusal.FOREIGN
+    assert house.admit("reports@bounces.example.net") is Refusal.FOREIGN
 
 
 async def test_a_stream_may_pass_complaints(tmp_path: Path) -> None:

@@ -103,6 +103,10 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         archive = "ar"
         archive_quota = "2GiB"
         retention = "5d"
+        [ours]
+        hosts = ["Mail.Example.NET", "2001:DB8::0:1"]
+        domains = ["example.net"]
+        reports = ["fbl"]
         [rules]
         directory = "rules.d"
         [log]
@@ -129,6 +133,8 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
     assert (found.policy.silence, found.policy.pass_complaints, found.policy.outage_least) == (5 * 86400, ("receipts",), 100)
     assert not found.policy.outage_guard
     assert set(found.category.values()) == {Treated(action=Effect.IGNORE)}
+    assert found.ours.hosts == ("mail.example.net", "2001:db8::1")
+    assert (found.ours.domains, found.ours.reports) == (("example.net",), ("fbl",))
     assert found.rules.directory == tmp_path / "rules.d"
     assert (found.log.format, found.log.level, found.log.addresses) == ("json", "debug", "hashed")
     assert _load(tmp_path, shown) == found

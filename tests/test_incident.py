@@ -14,6 +14,7 @@ from bounced.incident import (
     Incident,
     Kind,
     accepted,
+    advice,
     is_flood,
     joined,
     opened,
@@ -151,5 +152,10 @@ def test_quiet_closes(kind: Kind) -> None:
     [(999, [], False), (1_000, [], True), (50_000, [300, 4_000, 20], True), (50_000, [6_000], False), (1_000, [100, 90], True)],
 )
 def test_floods(today: int, earlier: list[int], flood: bool) -> None:
-    """A flood is a thousand on a day, and ten times the worst day before."""
-    assert is_flood(today, earlier) is flood
+    """A flood is the least number on a day, and ten times the worst day before."""
+    assert is_flood(today, earlier, 1_000) is flood
+
+
+def test_advice_is_for_forgery_and_abuse() -> None:
+    """Forged return paths and stolen accounts come with advice; outages and refusals speak for themselves."""
+    assert [kind for kind in Kind if advice(kind)] == [Kind.BACKSCATTER, Kind.COMPROMISED]

@@ -13,6 +13,7 @@ from bounced.intake import NO_TRUST, Admission, Intake, LocalMailbox
 from bounced.maildir import Maildir
 from bounced.outcome.ruleset import RuleSet
 from bounced.policy import Policy
+from bounced.provenance import Ours
 from bounced.record import AnyEvent, Bounced, Cause, Complained, Delivered, Noticed
 from bounced.returnpath import Claims, KeyRing, Refusal, ReturnPath
 from bounced.scope import DEFAULT_SCOPE, EVERYWHERE, Scope
@@ -75,6 +76,8 @@ class House:
             unread=Maildir(tmp_path / "unread", 1 << 20),
             trust=trust,
             clock=lambda: NOW,
+            ours=Ours(hosts=frozenset({"mail.example.net", "9.9.9.9"})),
+            reports=("fbl",),
         )
 
     def signed(self, address: str = JOE, scope: Scope = DEFAULT_SCOPE, *, at: int = NOW - 60) -> str:
@@ -167,7 +170,7 @@ async def test_counts_wait_where_the_store_cannot_take_them(house: House) -> Non
 
 async def test_a_flood_of_sources_is_counted_under_one_name(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Memory and the store's rows are bounded, whatever number of networks is refused on a day, and no refusal is left out."""
-    monkeypatch.setattr("bounced.intake._MOST_TALLIES", 100)
+    monkeypatch.setattr("bounced.counts.MOST_SOURCES", 100)
 
     for number in range(1000):
         house.admit("joe@bounces.example.net", f"10.{number // 256}.{number % 256}.1")

@@ -92,7 +92,7 @@ def show(config_file: Path, identity: str, json_: bool) -> None:
         if json_:
             click.echo(json.dumps(page))
             continue
-        for line in _details(page["incident"]) if number == 0 else ():
+        for line in _details(page["incident"], page["advice"]) if number == 0 else ():
             click.echo(line)
         for address in page["addresses"]:
             click.echo(f"  {plain(address)}")
@@ -151,8 +151,10 @@ def _headline(incident: Answer) -> str:
     return f"{incident['id']}  {plain(incident['subject'])}: {bounces}, from {when(incident['opened_at'])}{over}{ruling}"
 
 
-def _details(incident: Answer) -> Iterator[str]:
+def _details(incident: Answer, advice: str | None) -> Iterator[str]:
     yield _headline(incident)
+    if advice:
+        yield f"  {advice}"
     if incident["sample"]:
         yield f'  it said "{plain(incident["sample"])}"'
     if incident["delisting"]:

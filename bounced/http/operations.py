@@ -48,8 +48,7 @@ from bounced.http.words import (
     Unread,
     Verdict,
 )
-from bounced.incident import Kind, Ruling
-from bounced.provenance import ADVICE, Provenance
+from bounced.incident import Kind, Ruling, advice
 from bounced.query import Check, Sign, Suppressed, Trouble
 from bounced.record import AddressRecord, AnyEvent, Standing
 from bounced.returnpath import Refusal
@@ -57,7 +56,6 @@ from bounced.scope import EVERYWHERE, Scope
 from bounced.store import NoSuchIncident
 
 _DAYS = 7
-_ADVISED = {Kind.BACKSCATTER: Provenance.FORGED, Kind.COMPROMISED: Provenance.COMPROMISED}
 
 
 async def _check(consult: Consult, asked: AskedOfMail, _: str) -> Verdict:
@@ -152,8 +150,8 @@ async def _backscatter(consult: Consult, _: Asked, __: str) -> Tallies:
     newest = sorted(consult.tallies().items(), key=lambda pair: (pair[0].day, pair[1]), reverse=True)
     return Tallies(
         [Counted(tally.day, tally.what, tally.source, count) for tally, count in newest],
-        [incident for incident in consult.incidents() if incident.kind in _ADVISED],
-        {kind.value: ADVICE[provenance] for kind, provenance in _ADVISED.items()},
+        [incident for incident in consult.incidents() if advice(incident.kind) is not None],
+        {kind.value: words for kind in Kind if (words := advice(kind)) is not None},
     )
 
 
@@ -166,7 +164,7 @@ async def _incident(consult: Consult, asked: AskedOfIncident, _: str) -> Affecte
     if incident is None:
         raise _no_such_incident()
     keys, last = consult.held_by(asked.id, None if asked.after is None else AddressKey(asked.after))
-    return Affected(incident, list(keys), last)
+    return Affected(incident, advice(incident.kind), list(keys), last)
 
 
 async def _hold(consult: Consult, asked: AskedOfHold, by: str) -> Incidents:

@@ -230,9 +230,10 @@ class Incidents(msgspec.Struct, frozen=True):
 
 
 class Affected(msgspec.Struct, frozen=True):
-    """An incident, and some addresses of which it holds or held a verdict. While `next` is set, ask again with it."""
+    """An incident, what to do about it, and some addresses of which it holds or held a verdict. While `next` is set, ask again with it."""
 
     incident: Incident
+    advice: str | None
     addresses: list[str]
     next: str | None
 

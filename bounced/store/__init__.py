@@ -10,7 +10,7 @@ from typing import BinaryIO, Protocol
 
 from bounced.address import AddressKey
 from bounced.fault import OwnFault
-from bounced.incident import Incident, Kind, Ruling
+from bounced.incident import Incident, Ruling
 from bounced.record import AddressRecord, AnyEvent, Cause, Standing
 from bounced.scope import Scope
 
@@ -50,17 +50,6 @@ class Tally:
 
 
 @dataclass(frozen=True, slots=True)
-class Sighting:
-    """Something that belongs to an incident though no event of an address tells it. `sample` is a stranger's text, `domain` concerned."""
-
-    kind: Kind
-    subject: str
-    at: int
-    sample: str = ""
-    domain: str = ""
-
-
-@dataclass(frozen=True, slots=True)
 class Overview:
     """How many there are: `known` addresses, blocks in force by cause, bounces since some time by category and by who refused us."""
 
@@ -84,8 +73,8 @@ class Unmatched:
     sample: str
 
 
-TALLY_DAYS = 30
-"""Days of tallies that are read; what is older goes."""
+TALLY_DAYS = 35
+"""Days of tallies that are read, so that a monthly mailing is among them; what is older goes."""
 
 MOST_UNMATCHED = 1000
 """Groups of unmatched texts that are kept; beyond it the one goes that was longest not met."""
@@ -107,10 +96,6 @@ class Store(Protocol):
 
     async def count(self, tallies: Mapping[Tally, int]) -> None:
         """Add to the tallies of what was refused."""
-        ...
-
-    async def witness(self, sighting: Sighting) -> Sequence[Incident]:
-        """Count something to the open incident of its kind and subject, or open one; return it if it opened."""
         ...
 
     async def settle(self, now: int) -> Sequence[Incident]:

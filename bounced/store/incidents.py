@@ -5,7 +5,7 @@ and policy do that. What is decided here is written into the events, so that a r
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Protocol
 
@@ -18,10 +18,30 @@ from bounced.outcome import Disposition
 from bounced.policy import Effect, Policy, established
 from bounced.record import AddressRecord, AnyEvent, Bounced, Confirmed, Delivered, Noticed, Reverted
 from bounced.scope import EVERYWHERE
-from bounced.store import TALLY_DAYS, Sighting
+from bounced.store import TALLY_DAYS
 
-_BACKSCATTER = ("foreign", "forged", "unknown-key")
-_DAYS_BEFORE = 14
+
+@dataclass(frozen=True, slots=True)
+class _Flood:
+    """A kind of incident that the tallies of a day tell: how many of some words are a flood, against the worst of so many days before.
+
+    It is told only of who is `known` for so many days.
+    """
+
+    kind: Kind
+    subject: str
+    words: tuple[str, ...]
+    least: int
+    days: int = 14
+    known: int = 0
+
+
+_FLOODS = (
+    _Flood(Kind.BACKSCATTER, "return path", ("foreign", "forged", "unknown-key"), least=1_000),
+    _Flood(Kind.COMPROMISED, "unsigned mail", ("unannounced",), least=20),
+    # A monthly mailing is usual.
+    _Flood(Kind.COMPROMISED, "signed mail", ("genuine",), least=1_000, days=TALLY_DAYS, known=28),
+)
 _DROPPED_AT_ONCE = 500
 _DAY = 86_400
 
@@ -120,18 +140,9 @@ def told(shelf: Shelf, event: AnyEvent) -> tuple[Incident, ...]:
             return ()
 
 
-def witnessed(shelf: Shelf, sighting: Sighting) -> tuple[Incident, ...]:
-    """Count a sighting to the open incident of its kind and subject, or open one; return it if it opened."""
-    found = shelf.open_incidents(sighting.kind, sighting.subject)
-    incident = found[0] if found else opened(sighting.kind, sighting.subject, sighting.at)
-    incident = joined(incident, sighting.at, domain=sighting.domain, sample=sighting.sample)
-    shelf.put_incident(incident)
-    return () if found else (incident,)
-
-
 def passed(shelf: Shelf, now: int) -> tuple[Incident, ...]:
     """Let the time pass: close what is over, open a flood of backscatter, drop old tallies; return what opened or closed."""
-    turned = list(_flooded(shelf, now))
+    turned = [incident for flood in _FLOODS for incident in _flooded(shelf, flood, now)]
     _drop_tallies(shelf, now)
     for outage in shelf.open_incidents(Kind.OUTAGE):
         watch = shelf.watch(outage.subject)
@@ -214,22 +225,23 @@ def _changed(shelf: Shelf, pairs: Iterable[tuple[Incident, Incident]]) -> tuple[
     return changed
 
 
-def _flooded(shelf: Shelf, now: int) -> Iterator[Incident]:
-    """Open an incident for a flood of bounces without a token of ours, or count on; yield it if it opened."""
+def _flooded(shelf: Shelf, flood: _Flood, now: int) -> Iterator[Incident]:
+    """Open an incident where the tallies tell a flood, or count on; yield it if it opened."""
     today = datetime.fromtimestamp(now, UTC).date()
-    found = shelf.open_incidents(Kind.BACKSCATTER)
+    found = shelf.open_incidents(flood.kind, flood.subject)
     first = datetime.fromtimestamp(found[0].opened_at, UTC).date() if found else today
-    since = min(first, today - timedelta(days=_DAYS_BEFORE))
+    since = min(first, today) - timedelta(days=flood.days)
     days = [since + timedelta(days=number) for number in range((today - since).days + 1)]
-    sums = shelf.tallied([day.isoformat() for day in days], _BACKSCATTER)
+    sums = shelf.tallied([day.isoformat() for day in days], flood.words)
 
     def on(day: date) -> int:
         return sums.get(day.isoformat(), 0)
 
-    if not is_flood(on(today), [on(day) for day in days if day < first]):
+    is_known = min(sums, default=today.isoformat()) <= (today - timedelta(days=flood.known)).isoformat()
+    if not is_known or not is_flood(on(today), [on(day) for day in days if day < first], flood.least):
         return
     count = sum(on(day) for day in days if day >= first)
-    incident = found[0] if found else opened(Kind.BACKSCATTER, "return path", now)
+    incident = found[0] if found else opened(flood.kind, flood.subject, now)
     if count > incident.count:
         incident = joined(incident, now, times=count - incident.count)
         shelf.put_incident(incident)
@@ -239,6 +251,6 @@ def _flooded(shelf: Shelf, now: int) -> Iterator[Incident]:
 
 def _drop_tallies(shelf: Shelf, now: int) -> None:
     """Drop what nobody reads any more: a flood is counted from its first day, whenever that was."""
-    began = min((flood.opened_at - _DAYS_BEFORE * _DAY for flood in shelf.open_incidents(Kind.BACKSCATTER)), default=now)
-    oldest = min(began, now - TALLY_DAYS * _DAY)
+    floods = (flood for kind in (Kind.BACKSCATTER, Kind.COMPROMISED) for flood in shelf.open_incidents(kind))
+    oldest = min((flood.opened_at for flood in floods), default=now) - TALLY_DAYS * _DAY
     shelf.drop_tallies(datetime.fromtimestamp(oldest, UTC).date().isoformat(), _DROPPED_AT_ONCE)

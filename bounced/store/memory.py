@@ -20,7 +20,6 @@ from bounced.store import (
     Overview,
     Place,
     Recorded,
-    Sighting,
     StoreFault,
     Tally,
     Unmatched,
@@ -70,11 +69,6 @@ class MemoryStore:
         """Add to the tallies of what was refused. Raises StoreFault."""
         self._refuse_if_closed()
         self._shelf.tallies.update(tallies)
-
-    async def witness(self, sighting: Sighting) -> Sequence[Incident]:
-        """Count something to the open incident of its kind and subject, or open one; return it if it opened. Raises StoreFault."""
-        self._refuse_if_closed()
-        return incidents.witnessed(self._shelf, sighting)
 
     async def settle(self, now: int) -> Sequence[Incident]:
         """Let the time pass: close incidents that are over, open a flood of backscatter. Raises StoreFault."""

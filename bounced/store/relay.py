@@ -22,7 +22,7 @@ from bounced.address import AddressKey
 from bounced.fault import OperatorFault
 from bounced.incident import Incident, Ruling
 from bounced.record import AnyEvent
-from bounced.store import NoSuchIncident, Recorded, Sighting, Store, StoreFault, Tally, copies, files
+from bounced.store import NoSuchIncident, Recorded, Store, StoreFault, Tally, copies, files
 from bounced.store.reader import Lookups, fault_of
 from bounced.store.rows import EventRow, event_of, event_row, pack, token_of
 
@@ -69,10 +69,6 @@ class RelayedStore(Lookups):
     async def count(self, tallies: Mapping[Tally, int]) -> None:
         """Add to the tallies of what was refused. Raises StoreFault."""
         await self._ask(type(None), "count", list(tallies.items()))
-
-    async def witness(self, sighting: Sighting) -> Sequence[Incident]:
-        """Count something to the open incident of its kind and subject, or open one; return it if it opened. Raises StoreFault."""
-        return await self._ask(tuple[Incident, ...], "witness", sighting)
 
     async def settle(self, now: int) -> Sequence[Incident]:
         """Let the time pass: close incidents that are over, open a flood of backscatter. Raises StoreFault."""
@@ -196,8 +192,6 @@ async def perform(store: Store, call: str, words: Sequence[Any]) -> object:
         case "count", [pairs]:
             await store.count({msgspec.convert(tally, Tally): times for tally, times in pairs})
             return None
-        case "witness", [sighting]:
-            return await store.witness(msgspec.convert(sighting, Sighting))
         case "settle", [now]:
             return await store.settle(now)
         case "hold", [provider, since, at, by, reason]:

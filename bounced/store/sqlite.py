@@ -22,7 +22,7 @@ from bounced.fault import OperatorFault
 from bounced.incident import Act, Incident, Ruling
 from bounced.policy import Policy
 from bounced.record import AnyEvent
-from bounced.store import NoSuchIncident, Recorded, Sighting, StoreFault, Tally, copies, files, incidents, scrub, tables
+from bounced.store import NoSuchIncident, Recorded, StoreFault, Tally, copies, files, incidents, scrub, tables
 from bounced.store.reader import Lookups, fault_of
 from bounced.store.rows import event_row
 
@@ -324,10 +324,6 @@ class SqliteStore(Lookups):
         """Add to the tallies of what was refused. Raises StoreFault."""
         counted = dict(tallies)
         await self._writer.submit(lambda connection: tables.count(connection, counted))
-
-    async def witness(self, sighting: Sighting) -> Sequence[Incident]:
-        """Count something to the open incident of its kind and subject, or open one; return it if it opened. Raises StoreFault."""
-        return await self._shelved(lambda shelf: incidents.witnessed(shelf, sighting))
 
     async def settle(self, now: int) -> Sequence[Incident]:
         """Let the time pass: close incidents that are over, open a flood of backscatter. Raises StoreFault."""

@@ -1,6 +1,5 @@
 """What lies beyond one address, asked of every store: outages are held, ruled on as a whole and exactly; incidents open once and close."""
 
-import dataclasses
 from datetime import UTC, datetime
 
 import pytest
@@ -12,7 +11,7 @@ from bounced.outcome import Disposition
 from bounced.policy import Policy, fold
 from bounced.record import AnyEvent, Bounced, Cause, Confirmed, Reverted
 from bounced.scope import EVERYWHERE
-from bounced.store import NoSuchIncident, Sighting, Store, StoreFault, Tally
+from bounced.store import NoSuchIncident, Store, StoreFault, Tally
 from bounced.store.sqlite import SqliteStore
 from tests.store.events import ANNA, BERT, NEWS, NOON, blocked, bounced, complained, delivered, noticed
 
@@ -216,10 +215,10 @@ async def test_backscatter_is_one_incident(store: Store) -> None:
 
 
 async def test_old_tallies_go(store: Store) -> None:
-    """What is older than thirty days goes, five hundred at a time; what is younger stays."""
-    old = {Tally("2025-05-15", "forged", f"198.51.{number}.0/24"): 1 for number in range(200)}
+    """What is older than five weeks goes, five hundred at a time; what is younger stays."""
+    old = {Tally("2025-05-10", "forged", f"198.51.{number}.0/24"): 1 for number in range(200)}
     old |= {Tally("2025-04-01", "foreign", f"198.51.{number}.0/24"): 1 for number in range(500)}
-    young = {Tally(day, "forged", "192.0.2.0/24"): 2 for day in ("2025-05-16", "2025-06-15")}
+    young = {Tally(day, "forged", "192.0.2.0/24"): 2 for day in ("2025-05-11", "2025-06-15")}
     await store.count(old | young)
     left = []
     for second in range(3):
@@ -240,15 +239,50 @@ async def test_a_long_flood_is_counted_from_its_first_day(store: Store) -> None:
     assert ([one.id for one in turned], incident.closed_at, incident.count) == ([incident.id], None, 120_000)
 
 
-async def test_sightings_are_one_incident(store: Store) -> None:
-    """What no event of an address tells is counted to one incident too, told once."""
-    sighting = Sighting(Kind.COMPROMISED, "mail.example.net", NOON, sample="Received: \udc80\0", domain="example.net")
-    assert [one.kind for one in await store.witness(sighting)] == [Kind.COMPROMISED]
-    assert await store.witness(dataclasses.replace(sighting, at=NOON + 5)) == ()
-    (incident,) = store.incidents()
-    assert (incident.count, incident.last_at, incident.sample) == (2, NOON + 5, sighting.sample)
-    assert len(await store.witness(dataclasses.replace(sighting, subject="other \udc80"))) == 1
-    assert await store.witness(dataclasses.replace(sighting, subject="other \udc80")) == ()
+def day(before: int) -> str:
+    """Return the day so many days before."""
+    return datetime.fromtimestamp(NOON - before * DAY, UTC).date().isoformat()
+
+
+async def test_a_flood_of_unannounced_mail_is_one_incident(store: Store) -> None:
+    """Twenty reports on a day of mail that left here without a token are told once; nineteen are not, nor less than ten times the usual."""
+    await store.count({Tally(day(0), "unannounced", "9.9.9.0/24"): 19})
+    assert await store.settle(NOON) == ()
+    await store.count({Tally(day(0), "unannounced", "local"): 1})
+    (opened,) = await store.settle(NOON + 60)
+    assert (opened.kind, opened.subject, opened.count) == (Kind.COMPROMISED, "unsigned mail", 20)
+    await store.count({Tally(day(0), "unannounced", "local"): 500})
+    assert await store.settle(NOON + 120) == ()
+    assert [one.closed_at for one in await store.settle(NOON + 2 * DAY)] == [NOON + 2 * DAY]
+    await store.count({Tally(day(-3), "unannounced", "local"): 5_199})
+    assert await store.settle(NOON + 3 * DAY) == ()
+    await store.count({Tally(day(-3), "unannounced", "local"): 1})
+    assert len(await store.settle(NOON + 3 * DAY + 60)) == 1
+
+
+@pytest.mark.parametrize(
+    ("known", "usual", "today", "told"),
+    [
+        (35, 100, 1_000, 1),
+        (28, 90, 1_000, 1),
+        (27, 90, 9_000, 0),
+        (35, 100, 999, 0),
+        (35, 2, 999, 0),
+        (35, 5_000, 49_999, 0),
+        (0, 0, 9_000, 0),
+    ],
+)
+async def test_far_more_bounces_of_signed_mail_than_ever(store: Store, known: int, usual: int, today: int, told: int) -> None:
+    """A thousand, and ten times the worst day of five weeks, is told, of who is known for four; and less, or of others, is not."""
+    await store.count({Tally(day(before), "genuine", ""): usual for before in range(1, known + 1)} | {Tally(day(0), "genuine", ""): today})
+    turned = [incident for minute in range(3) for incident in await store.settle(NOON + 60 * minute)]
+    assert [(one.kind, one.subject) for one in turned] == [(Kind.COMPROMISED, "signed mail")] * told
+
+
+async def test_a_monthly_mailing_is_usual(store: Store) -> None:
+    """Where the mailing of last month brought as many bounces, this month's is no alarm."""
+    await store.count({Tally(day(before), "genuine", ""): 20_000 if before % 31 == 0 else 5 for before in range(36)})
+    assert await store.settle(NOON) == ()
 
 
 async def test_a_closed_store_says_so_here_too(store: Store) -> None:
@@ -260,7 +294,6 @@ async def test_a_closed_store_says_so_here_too(store: Store) -> None:
     for write in (
         store.settle(NOON),
         store.hold("google", NOON, at=NOON, by="olga", reason=""),
-        store.witness(Sighting(Kind.COMPROMISED, "x", NOON)),
         store.rule("x", Ruling.REVERTED, at=NOON, by="", reason=""),
     ):
         with pytest.raises(StoreFault):
