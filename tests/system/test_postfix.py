@@ -4,6 +4,7 @@ Everything is real but the Internet: the server that refuses is ours. Each story
 and by LMTP.
 """
 
+import json
 import re
 import shutil
 import smtplib
@@ -382,3 +383,39 @@ def test_the_transport_map_catches_mail_by_sendmail(place: Path, need_postfix: N
         # trivial-rewrite(8) asks a map that failed again only half a minute later; a new one of it asks at once.
         town.postfix.reload()
         until(lambda: late in {taken for _, taken in town.remote.taken}, "the mail that waited", shown=town.log)
+
+
+COPIES = {"notify_classes": "bounce", "bounce_notice_recipient": f"postmaster@{DOMAIN}"}
+
+
+def unannounced(town: Town, return_path: Callable[[str], str], name: Callable[[str], str]) -> int:
+    """Send two dozen mails to nobody through Postfix; return how many were counted that left here and that nobody announced."""
+    (town.daemon.home / "conf.d").mkdir()
+    (town.daemon.home / "conf.d" / "ours.toml").write_text('[ours]\nhosts = ["mail.sender.example"]\n')
+    town.daemon.stop()
+    town.daemon.start()
+    for _ in range(24):
+        recipient = name("dead")
+        town.postfix.send("open", return_path(recipient), recipient, "You have won")
+    until(town.postfix.drained, "the mails and their bounces to come to their ends", shown=town.log)
+    assert len(list((town.daemon.home / "postmaster" / "new").iterdir())) == 24
+    town.daemon.stop()  # which stores the counts
+    town.daemon.start()
+    tallies = json.loads(town.daemon.tell("backscatter", "--json"))["tallies"]
+    return sum(tally["count"] for tally in tallies if tally["what"] == "unannounced")
+
+
+def test_a_stolen_account_that_sends_through_postfix_is_told(place: Path, need_postfix: None, name: Callable[[str], str]) -> None:
+    """Postfix sends copies of bounces; two dozen of mail that nobody signed for are one alarm within seconds, with advice."""
+    with founded(place / "stolen", "lmtp", {"open": {}}, COPIES) as town:
+        assert unannounced(town, lambda _: "joe@sender.example", name) == 24
+        until(lambda: "incident.opened" in town.daemon.log(), "the alarm", shown=town.log)
+        (line,) = town.daemon.tell("incidents").splitlines()
+        assert "unsigned mail: 24 bounces" in line
+        assert "change that account's credentials" in town.daemon.tell("incidents", "show", line.split()[0])
+
+
+def test_copies_of_bounces_of_signed_mail_are_no_alarm(place: Path, need_postfix: None, name: Callable[[str], str]) -> None:
+    """Control: of mail that a mailer signed for, the same copies say nothing."""
+    with founded(place / "signed", "smtp", {"open": {}}, COPIES) as town:
+        assert unannounced(town, lambda recipient: town.daemon.sign(recipient, int(time.time()) - 60), name) == 0
