@@ -166,7 +166,6 @@ async def _build(config: Config, ring: KeyRing, stack: contextlib.AsyncExitStack
         trust=Trust(verp=config.return_path.unsigned, feedback=frozenset(config.feedback.mailboxes), networks=config.feedback.trusted),
         clock=time.time,
         ours=_ours(config),
-        reports=config.ours.reports,
     )
     stack.push_async_callback(_flush, intake)
     smtp = _smtp_door(config, intake)

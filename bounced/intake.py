@@ -40,10 +40,7 @@ NO_TRUST = Trust()
 
 @dataclass(frozen=True, slots=True)
 class LocalMailbox:
-    """A mailbox that RFC 5321 section 4.5.1 or RFC 2142 wants to be read by a person here, or the operator: kept as it comes.
-
-    No recipient is ever changed by what comes there.
-    """
+    """A mailbox that RFC 5321 section 4.5.1 or RFC 2142 wants to be read by a person here: kept as it comes, and no recipient changes."""
 
     name: str
 
@@ -68,12 +65,10 @@ class Intake:
         trust: Trust = NO_TRUST,
         clock: Callable[[], float],
         ours: Ours,
-        reports: tuple[str, ...],
     ) -> None:
         """Put the parts together; `clock` gives Unix seconds.
 
-        The `unread` Maildir gets what no reader understood, the archive all that counted. `reports` are local parts that are kept for
-        people as those of postmaster and abuse; `ours` tells how mail is known that left here.
+        The `unread` Maildir gets what no reader understood, the archive all that counted. `ours` tells how mail is known that left here.
         """
         self._domains = frozenset(domain.lower() for domain in domains)
         self._return_path = return_path
@@ -85,7 +80,6 @@ class Intake:
         self._trust = trust
         self._clock = clock
         self._ours = ours
-        self._local_mailboxes = _LOCAL_MAILBOXES | {local_part.lower() for local_part in reports}
         self._counts = Counts()
         self._log = structlog.get_logger("intake")
 
@@ -96,7 +90,7 @@ class Intake:
             return LocalMailbox("postmaster")
         if domain.lower() not in self._domains:
             return self._refuse(Refusal.FOREIGN, envelope)
-        if local_part.lower() in self._local_mailboxes:
+        if local_part.lower() in _LOCAL_MAILBOXES:
             return LocalMailbox(local_part.lower())
         claims = self._return_path.verify(local_part, envelope.received_at, self._store.recipient_of)
         if not isinstance(claims, Refusal):
@@ -111,8 +105,7 @@ class Intake:
             provenance = self._provenance(read(content), envelope)
             await self._postmaster.keep(_with_trace(envelope, content))
             metrics.RECEIVED.labels("kept").inc()
-            if provenance is Provenance.COMPROMISED:
-                self._counts.add("unannounced", envelope.received_at, envelope.client, _MOST_OF_A_NETWORK)
+            self._suspect(provenance, envelope)
             self._log.info("mail.kept", mailbox=admission.name, client=envelope.client, size=len(content), provenance=provenance)
             return
         with metrics.PARSE_SECONDS.time():
@@ -120,8 +113,10 @@ class Intake:
             claims = self._claims(report, admission, envelope, content)
             event = None if claims is None else self._event(report, claims, envelope)
         if claims is None or event is None:
+            provenance = self._provenance(report, envelope)
             await self._unread.keep(_with_trace(envelope, content))
-            self._log.warning("feedback.unattributed", client=envelope.client, size=len(content))
+            self._suspect(provenance, envelope)
+            self._log.warning("feedback.unattributed", client=envelope.client, size=len(content), provenance=provenance)
             return
         unread = await self._unread.keep(_with_trace(envelope, content)) if isinstance(report, Unrecognized) else None
         with metrics.COMMIT_SECONDS.time(), metrics.RECEIVED.labels("failed").count_exceptions(OwnFault):
@@ -161,6 +156,11 @@ class Intake:
         local_part, _, domain = (returned.return_path or "").rpartition("@")
         signed = self._return_path.verify(local_part, envelope.received_at, self._store.recipient_of)
         return whose(signed if domain.lower() in self._domains else Refusal.FOREIGN, returned, self._ours)
+
+    def _suspect(self, provenance: Provenance | None, envelope: Envelope) -> None:
+        """Count a report of mail that seems to have left here unannounced; a flood of them is an incident."""
+        if provenance is Provenance.COMPROMISED:
+            self._counts.add("unannounced", envelope.received_at, envelope.client, _MOST_OF_A_NETWORK)
 
     def _of_the_forgotten(self, event: AnyEvent, claims: Claims) -> Recorded | None:
         """Count nothing but the copy where the recipient was released and forgotten after the mail was sent. Raises StoreFault.
@@ -290,7 +290,8 @@ class Intake:
             return
         metrics.RECEIVED.labels(type(event).__name__.lower()).inc()
         if isinstance(event, Bounced):
-            self._counts.add("genuine", event.at)
+            if event.unsigned is None:
+                self._counts.add("genuine", event.at)
             outcome = event.outcome
             metrics.BOUNCES.labels(outcome.disposition.value, outcome.category.value, event.reader).inc()
             if outcome.category is Category.BLOCKED_IP and outcome.blocker is not None:

@@ -169,12 +169,6 @@ def _host(text: str) -> str:
         return _domain(text)
 
 
-def _local_part(text: str) -> str:
-    if not re.fullmatch(r"[a-z0-9._-]{1,64}", text) or text in {"postmaster", "abuse"}:
-        raise ValueError(f"expected a local part in lower case such as fbl, and not postmaster or abuse, not {shown(text)}")
-    return text
-
-
 def _scope(text: str) -> Scope:
     try:
         return parse_scope(text)
@@ -284,7 +278,6 @@ _duration = partial(_measure, {"s": 1, "m": 60, "h": 3600, "d": 86400}, 'a durat
 _size = partial(_measure, {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}, 'a size such as "10MiB" (B, KiB, MiB, GiB)')
 _DOMAINS, _STREAMS = _list("domains", 1, _domain), _list("streams", 1, _scope)
 _NO_DOMAINS, _HOSTS = _list("domains", 0, _domain), _list("host names and IP addresses", 0, _host)
-_LOCAL_PARTS = _list("local parts", 0, _local_part)
 _NO_STREAMS = _list("streams", 0, _scope)
 _ENDPOINTS = _list("addresses and ports", 0, _endpoint)
 _NETWORKS = _list("networks", 0, _network)
@@ -443,11 +436,6 @@ class OursSettings:
     ] = ()
     domains: Annotated[
         tuple[str, ...], _NO_DOMAINS, "The domains of your Message-IDs, which are believed only where no Received line came back."
-    ] = ()
-    reports: Annotated[
-        tuple[str, ...],
-        _LOCAL_PARTS,
-        "Local parts at the return-path domains whose mail is kept as that of postmaster: feedback loops, copies of bounces.",
     ] = ()
 
 

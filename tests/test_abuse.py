@@ -25,6 +25,7 @@ from bounced.returnpath import Claims, Refusal
 from bounced.scope import DEFAULT_SCOPE, EVERYWHERE, Scope
 from bounced.store import Tally
 from bounced.store.memory import MemoryStore
+from bounced.trust import FeedbackMailbox, Trust
 from tests.system.mail import DELAYED, DELIVERED, MAILBOX_FULL, NO_SUCH_USER, Failure, complaint, report, vacation
 from tests.test_intake import JOE, NEWS, NOW, House, dsn, envelope, recipient
 
@@ -34,7 +35,7 @@ STRANGERS = [f"stranger{number}@example.org" for number in range(100)]
 @pytest.fixture
 def house(tmp_path: Path) -> House:
     """An intake over an empty store."""
-    return House(tmp_path)
+    return House(tmp_path, trust=Trust(feedback=frozenset({"fbl"})))
 
 
 async def bring(house: House, forward_path: str, content: bytes, client: str = "192.0.2.7") -> None:
@@ -222,7 +223,7 @@ async def keep(house: House, content: bytes, clients: Sequence[str], mailbox: st
     for client in clients:
         envelope_ = envelope(f"{mailbox}@bounces.example.net", client)
         admission = house.intake.admit(envelope_)
-        assert isinstance(admission, LocalMailbox)
+        assert isinstance(admission, LocalMailbox | FeedbackMailbox)
         await house.intake.accept(envelope_, admission, content)
     await house.intake.flush()
     return [incident for minute in range(30) for incident in await house.store.settle(NOW + 60 * minute)]

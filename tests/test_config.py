@@ -106,7 +106,6 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         [ours]
         hosts = ["Mail.Example.NET", "2001:DB8::0:1"]
         domains = ["example.net"]
-        reports = ["fbl"]
         [rules]
         directory = "rules.d"
         [log]
@@ -134,7 +133,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
     assert not found.policy.outage_guard
     assert set(found.category.values()) == {Treated(action=Effect.IGNORE)}
     assert found.ours.hosts == ("mail.example.net", "2001:db8::1")
-    assert (found.ours.domains, found.ours.reports) == (("example.net",), ("fbl",))
+    assert found.ours.domains == ("example.net",)
     assert found.rules.directory == tmp_path / "rules.d"
     assert (found.log.format, found.log.level, found.log.addresses) == ("json", "debug", "hashed")
     assert _load(tmp_path, shown) == found

@@ -77,7 +77,6 @@ class House:
             trust=trust,
             clock=lambda: NOW,
             ours=Ours(hosts=frozenset({"mail.example.net", "9.9.9.9"})),
-            reports=("fbl",),
         )
 
     def signed(self, address: str = JOE, scope: Scope = DEFAULT_SCOPE, *, at: int = NOW - 60) -> str:
