@@ -28,14 +28,23 @@ _CHALLENGE_SUBJECT = re.compile(
     re.IGNORECASE,
 )
 _AWAY_SUBJECT = re.compile(
-    r"^(?:re: ?)?\W{0,2}(?:auto: |auto(?:matic|mated|matische|matisk|mática|matica)?[ :-]*(?:reply|response|respon[sd]\w*|antwort\w*|re[:-]"
-    r"|svar|\w*odpowied\w*)|auto-?re(?:ply|sponse)|out of (?:the )?office|ooo\b|vacation(?::| (?:notice|reply|message|response|auto))"
-    r"|away (?:from|until|notice)|"
-    r"abwesen\w*|automatische? (?:antwort|nachricht)|r[ée]ponse automatique|absen(?:ce|t)(?::| du | de )|respuesta autom[áa]tica"
-    r"|fuera de (?:la )?oficina|resposta autom[áa]tica|risposta automatica|fuori (?:ufficio|sede)|"
-    r"automatisch antwoord|afwezig|autosvar|frånvaro|fravær|automaattinen vastaus|autoodpowied|автоответ|автоматический ответ|自動(?:応答"
-    r"|返信|回覆)|自动(?:回复|答复)|자동 ?(?:응답|회신)|不在)",
-    re.IGNORECASE,
+    r"""
+    ^(?:re:[ ]?)?\W{0,2}(?:
+      auto:[ ]
+      |auto(?:matic|mated|matische|matisk|mática|matica)?[ :-]*(?:reply|response|respon[sd]\w*|antwort\w*|re[:-]|svar|\w*odpowied\w*)
+      |auto-?re(?:ply|sponse)|out[ ]of[ ](?:the[ ])?office|ooo\b|vacation(?::|[ ](?:notice|reply|message|response|auto))
+      |away[ ](?:from|until|notice)|abwesen\w*|automatische?[ ](?:antwort|nachricht)|r[ée]ponse[ ]automatique
+      |absen(?:ce|t)(?::|[ ]du[ ]|[ ]de[ ])|respuesta[ ]autom[áa]tica|fuera[ ]de[ ](?:la[ ])?oficina|resposta[ ]autom[áàa]tica
+      |risposta[ ]automatica|fuori[ ](?:ufficio|sede)|automatisch[ ]antwoord|afwezig|autosvar|automatiskt?[ ](?:svar|e-post)
+      |frånvaro|fravær|automaattinen[ ]vastaus|poissa(?:olo)?|autoodpowied|automatyczna[ ]odpowied|nieobecno
+      |automatick[áaée][ ](?:odpov|odezv)|nep[řr][íi]tomnost|automatikus[ ]válasz|házon[ ]kívül|răspuns[ ]automat
+      |automatski[ ]odgovor|samodejni[ ]odgovor|samodejen[ ]odgovor|automatinis[ ]atsakymas|automātiska[ ]atbilde|automaatvastus
+      |otomatik[ ]yan[ıi]t|ofis[ ]dışında|αυτόματη[ ]απάντηση|εκτός[ ]γραφείου|автоответ|автоматический[ ]ответ
+      |автоматична[ ]відповідь|автоматичен[ ]отговор|аутоматски[ ]одговор|נמצא[ ]מחוץ|מענה[ ]אוטומטי|תשובה[ ]אוטומטית
+      |رد[ ](?:تلقائي|آلي)|پاسخ[ ]خودکار|ตอบกลับอัตโนมัติ|การตอบกลับอัตโนมัติ|trả[ ]lời[ ]tự[ ]động|balasan[ ]otomatis
+      |自動(?:応答|返信|回覆)|自动(?:回复|答复)|자동[ ]?(?:응답|회신|답장)|부재[ ]?중|不在|休暇
+    )""",
+    re.IGNORECASE | re.VERBOSE,
 )
 # Only the word that has no other sense may be followed by a number or a name: "Remove the old server" is a person's.
 _UNSUBSCRIBE = re.compile(

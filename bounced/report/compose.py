@@ -12,12 +12,27 @@ from bounced.report.prose import Letter
 
 MAX_RECIPIENTS = 1000
 
+_DELAY_SUBJECT = re.compile(
+    r"""
+    delayed|\(delay\)|^warning:(?!.{0,80}(?:fail|undeliver|returned))|delivery[ ]status[ ]notification:[ ]warning|verzöger
+    |noch[ ]nicht|différée|retard|retras|demorad|ritard|atras|vertraag|försena|forsink|viivästy|opóźni|zpožd|oneskor|késlelt
+    |késik|întârzi|отлож|задерж|затрим|відклад|забав|gecik|καθυστέρ|遅延|延[迟遲]|지연|מתעכב|תעוכב|تأخ|ล่าช้า|bị[ ]hoãn|trì[ ]hoãn
+    |tertunda
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
 _DELAY = re.compile(
-    r"(?:has|have|is|been|was) (?:been )?delayed|delayed? (?:mail|notif)|not yet been delivered|warning message only|will be retried"
-    r"|still being retried|delivery.{0,20}delayed|^warning:|\(delay\)|delivery status notification: (?:warning|delayed)|verzögert"
-    r"|retardée|en retard"
-    r"|demorad|retrasad|in ritardo|atrasad|отложен|задерж|遅延|延迟|延遲",
-    re.IGNORECASE,
+    r"""
+    (?:has|have|is|been|was)[ ](?:been[ ])?delayed|delayed?[ ](?:mail|notif)|not[ ]yet[ ]been[ ]delivered|hasn't[ ]been[ ]delivered[ ]yet
+    |warning[ ]message[ ]only|will[ ]be[ ]retried|still[ ]being[ ]retried|delivery.{0,20}delayed|verzögert
+    |noch[ ]nicht.{0,80}zugestellt|retardée|en[ ]retard|est[ ]différée|pas[ ]encore[ ]été[ ](?:remis|distribu|livr)|demorad|retrasad
+    |todavía[ ]no[ ]se[ ]ha[ ]entregado|in[ ]ritardo|non[ ]è[ ]stato[ ]ancora|ancora[ ]recapitato|atrasad|ainda[ ]não[ ]foi[ ]entregue
+    |vertraagd|nog[ ]niet.{0,40}(?:bezorgd|afgeleverd)|försenad|inte[ ]levererats[ ]än|forsinket|endnu[ ]ikke.{0,40}leveret
+    |ennå[ ]ikke|viivästynyt|ei[ ]ole[ ]vielä|opóźnion|jeszcze.{0,40}dostarczon|zpožděno|zatím[ ]nebyla|oneskoren|zatiaľ[ ]nebola
+    |késik|még[ ]nem.{0,40}kézbesít|întârziat|încă[ ]nu[ ]a|отложен|задерж|[её]ще?[ ]не[ ]доставлен|затримано|gecikti|henüz
+    |καθυστερεί|遅延|まだ配信|延[迟遲]|尚未[送传傳]|지연|아직[ ]배달
+    """,
+    re.IGNORECASE | re.VERBOSE,
 )
 _GAVE_UP = re.compile(
     r"giving up|given up|give up on|permanent|permanently|could not be delivered for|will be deleted|has been deleted", re.IGNORECASE
@@ -28,7 +43,7 @@ _SECTION_LIMIT = 20_000
 def action(letter: Letter) -> Action:
     """Tell a notice of delay from a failure."""
     note = letter.note[:8000]
-    delayed = _DELAY.search(letter.subject) or (_DELAY.search(note) and not _GAVE_UP.search(note))
+    delayed = _DELAY_SUBJECT.search(letter.subject) or (_DELAY.search(note) and not _GAVE_UP.search(note))
     return Action.DELAYED if delayed else Action.FAILED
 
 

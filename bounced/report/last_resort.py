@@ -27,34 +27,54 @@ _MACHINE = re.compile(
     re.IGNORECASE,
 )
 _SUBJECT = re.compile(
-    r"undeliver|deliver(?:y|ed|ing)?\b.{0,40}(?:fail|error|problem|status|notif|report|delay|unsuccess|impossible|suspend|abort)"
-    r"|(?:fail|error|problem|unsuccess|unable|impossible).{0,40}deliver|return(?:ed)? (?:mail|message|to sender)|"
-    r"failure notice|mail (?:system )?(?:error|fail|reject|refus)|message (?:reject|refus|bounce|undeliv|delay|not deliv|could not)"
-    r"|not (?:be )?delivered|nondeliver|non-deliver|bounce|rejected|delayed mail|warning: (?:could not send|message)|"
-    r"user unknown|unknown (?:user|address|recipient)|mailbox (?:full|unavailable|is full)|quota|unzustellbar|zustell"
-    r"|nicht zugestellt|fehlgeschlagen|non (?:distribu|remis|consegn|recapit)|[ée]chec|mancata consegna|impossibile|devuelto"
-    r"|no (?:se )?(?:ha podido )?entreg|"
-    r"n[ãa]o (?:foi )?entreg|falha|falla|onbestelbaar|niet (?:af)?geleverd|kunne ikke lever|kan inte lever|niedostarcz|nedoruč"
-    r"|недостав|не доставл|невозможно доставить|ошибка доставки|возвращ|送信(?:でき|エラー)|配信(?:でき|エラー|失敗)"
-    r"|配送(?:できません|エラー)"
-    r"|エラー(?:通知|メール)|不達"
-    r"|退信|无法(?:投递|送达)|無法(?:投遞|傳遞|送達)|投递失败|系统退信|반송|배달|전송 ?실패|มิได้ส่ง|teslim edilem",
-    re.IGNORECASE,
+    r"""
+    undeliver|deliver(?:y|ed|ing)?\b.{0,40}(?:fail|error|problem|status|notif|report|delay|unsuccess|impossible|suspend|abort)
+    |(?:fail|error|problem|unsuccess|unable|impossible).{0,40}deliver|return(?:ed)?[ ](?:mail|message|to[ ]sender)|failure[ ]notice
+    |mail[ ](?:system[ ])?(?:error|fail|reject|refus)|message[ ](?:reject|refus|bounce|undeliv|delay|not[ ]deliv|could[ ]not)
+    |not[ ](?:be[ ])?delivered|nondeliver|non-deliver|bounce|rejected|delayed[ ]mail|warning:[ ](?:could[ ]not[ ]send|message)
+    |user[ ]unknown|unknown[ ](?:user|address|recipient)|mailbox[ ](?:full|unavailable|is[ ]full)|quota|unzustellbar|zustell
+    |nicht[ ]zugestellt|fehlgeschlagen|non[ ](?:distribu|remis|consegn|recapit|d[ée]livr)|[ée]chec|remise[ ]diff|mancata[ ]consegna
+    |impossibile|recapito|devuelto|no[ ](?:se[ ])?(?:ha[ ]podido[ ]|pudo[ ]|puede[ ])?(?:entreg|enviar)|entrega[ ]|rechazado
+    |n[ãa]o[ ](?:foi[ ])?entreg|falha|falla|devolvid|onbestelbaar|niet[ ](?:af)?(?:geleverd|bezorgd|bestelbaar)|bezorging
+    |kunne[ ]ikke[ ]lever|kan[ ]ikke[ ]lever|kan[ ]inte[ ]lever|(?:går|gick)[ ]inte[ ]att[ ]lever|lever(?:ans|ing)|ikke[ ]lever
+    |mis(?:lyk|slyck)|olever|ei[ ]voi[ ]toimittaa|toimitus|niedostarcz|dostarczen|zwrot|nedoru[čc]|doru[čc]en|neisporu[čc]
+    |nedostavlj|k[ée]zbes[íi]t|livr(?:a|at)|недостав|не[ ]доставл|доставк|не[ ]уда[её]тся[ ]доставить|не[ ]удалось[ ]доставить
+    |невозможно[ ]доставить|возвращ|не[ ]вдалося|доставлен|送信(?:でき|エラー)|配信(?:でき|エラー|失敗|不能|遅延)
+    |配送(?:できません|エラー|失敗)|エラー(?:通知|メール)|不達|未達|返送|退信|无法(?:投递|送达|传递)|無法(?:投遞|傳遞|送達)
+    |投[递遞]失[败敗]|系统退信|未(?:传递|傳遞|送[达達])|延[迟遲]|반송|배달|전송[ ]?실패|발송[ ]?실패|מסירה|לא[ ]נמסר|التسليم
+    |มิได้ส่ง|ไม่สามารถส่ง|การส่ง|không[ ](?:thể[ ]gửi|gửi[ ]được|thể[ ]chuyển)|gagal|tidak[ ]terkirim|teslim|iletilemedi|παράδοσ
+    |παραδο|επιστροφή
+    """,
+    re.IGNORECASE | re.VERBOSE,
 )
 _BODY = re.compile(
-    r"(?:could|can|was|were|been|is) ?n[o']t (?:be )?(?:able to be )?(?:delivered|deliver|sent|reach)|couldn't be (?:delivered|sent)"
-    r"|unable to (?:be )?deliver|undeliverable|un-?deliver|delivery (?:has |to )?.{0,60}(?:fail|delay|reject)"
-    r"|permanent (?:fatal )?error|fatal error|not (?:been )?(?:yet )?delivered|"
-    r"did not reach|(?:was|were|been) (?:not )?(?:rejected|returned|refused)|user unknown|unknown user|no such (?:user|mailbox"
-    r"|address|recipient)|mailbox (?:is )?(?:full|unavailable|not found)|quota exceeded|over quota|transcript of session|bounce"
-    r"|failed to deliver|error (?:occurred )?(?:while|when|delivering|sending)|trouble deliver|"
-    r"nicht (?:zugestellt|erreicht)|unzustellbar|pas (?:pu )?(?:être|etre) (?:remis|distribu|d[ée]livr|envoy)|non (?:è stato|puo|può"
-    r"|e' stato).{0,40}(?:consegna|recapita|invia)|no (?:se )?(?:ha podido|pudo|puede).{0,40}(?:entreg|enviar)|n[ãa]o (?:pode|foi"
-    r"|p[ôo]de).{0,40}(?:entreg|enviad)|niet (?:worden )?(?:af)?(?:geleverd|bezorgd)|"
-    r"не (?:может|удалось|был[оа]?).{0,40}(?:доставл|доставить)|送信(?:でき|に失敗)|配信(?:でき|に失敗)|配送でき"
-    r"|届け(?:でき|られ)|宛先不明|无法(?:投递|送达|发送)"
-    r"|無法(?:投遞|傳遞|送達|寄)|不存在|전달(?:되지|할 수)|배달되지",
-    re.IGNORECASE,
+    r"""
+    (?:could|can|was|were|been|is)[ ]?n[o']t[ ](?:be[ ])?(?:able[ ]to[ ]be[ ])?(?:delivered|deliver|sent|reach)
+    |couldn't[ ]be[ ](?:delivered|sent)|unable[ ]to[ ](?:be[ ])?deliver|undeliverable|un-?deliver
+    |delivery[ ](?:has[ ]|to[ ])?.{0,60}(?:fail|delay|reject)|permanent[ ](?:fatal[ ])?error|fatal[ ]error
+    |not[ ](?:been[ ])?(?:yet[ ])?delivered|did[ ]not[ ]reach|(?:was|were|been)[ ](?:not[ ])?(?:rejected|returned|refused)
+    |user[ ]unknown|unknown[ ]user|no[ ]such[ ](?:user|mailbox|address|recipient)|mailbox[ ](?:is[ ])?(?:full|unavailable|not[ ]found)
+    |quota[ ]exceeded|over[ ]quota|transcript[ ]of[ ]session|bounce|failed[ ]to[ ]deliver
+    |error[ ](?:occurred[ ])?(?:while|when|delivering|sending)|trouble[ ]deliver|nicht[ ](?:zugestellt|erreicht)|unzustellbar
+    |nachrichtenzustellung|zustellung[ ].{0,60}(?:fehl|nicht|verz)
+    |pas[ ](?:pu[ ]|encore[ ])?(?:été[ ]|être[ ]|etre[ ])?(?:remis|distribu|d[ée]livr|envoy)|[ée]chec[ ]de[ ]la[ ]remise
+    |la[ ]remise[ ].{0,60}(?:diff|[ée]chou)|non[ ](?:è[ ]stato|puo|può|e'[ ]stato).{0,40}(?:consegna|recapita|invia)
+    |recapito[ ].{0,60}(?:non[ ]riuscito|ritardo)|no[ ](?:se[ ])?(?:ha[ ]podido|pudo|puede|ha).{0,40}(?:entreg|enviar|enviad)
+    |error[ ]de[ ]entrega|se[ ]ha[ ]retrasado[ ]la[ ]entrega|n[ãa]o[ ](?:pode|foi|p[ôo]de).{0,40}(?:entreg|enviad)|falha[ ]na[ ]entrega
+    |entrega[ ].{0,60}atrasad|niet[ ](?:worden[ ])?(?:af)?(?:geleverd|bezorgd)|levering[ ].{0,60}(?:mislukt|vertraagd|misly|forsink)
+    |inte[ ](?:att[ ])?lever|leverans.{0,60}(?:misslyck|försena)|ikke[ ](?:blive[ ]|bli[ ])?lever
+    |toimitus[ ].{0,60}(?:epäonnistu|viivästy)|ei[ ]voitu[ ]toimittaa|dostarcz.{0,60}(?:nie[ ]powiod|opóźn)
+    |nie[ ](?:można|udało|mog).{0,40}dostarcz|doru[čc].{0,60}(?:nezda[řr]il|nepoda[řr]il|zpožd|oneskor|zlyhal)
+    |nem[ ](?:sikerült|lehet).{0,40}k[ée]zbes[íi]t|k[ée]zbes[íi]t.{0,60}(?:sikertelen|késik)
+    |livrarea[ ].{0,60}(?:nu[ ]a[ ]reușit|întârzi)|nu[ ]a[ ]putut[ ]fi[ ]livrat
+    |не[ ](?:может|могло|удалось|уда[её]тся|был[оа]?|доставлен).{0,40}(?:доставл|доставить|доставк)|сбой[ ]доставки
+    |доставка[ ].{0,60}отложен|еще[ ]не[ ]доставлен|не[ ]вдалося.{0,40}доставити|παράδοση[ ].{0,60}(?:απέτυχε|καθυστερ)
+    |teslim[ ](?:başarısız|edilemedi|gecikti)|iletiniz.{0,60}teslim|送信(?:でき|に失敗)|配信(?:でき|に失敗|が遅延)
+    |配送(?:でき|に失敗)|届け(?:でき|られ)|宛先不明|无法(?:投递|送达|发送)|未能向|[传傳][递遞].{0,30}(?:失[败敗]|延)
+    |無法(?:投遞|傳遞|送達|寄)|不存在|전달(?:되지|할[ ]수)|배달(?:되지|하지|이[ ]지연)|המסירה[ ].{0,60}נכשלה|فشل[ ]التسليم
+    |การส่ง.{0,60}ล้มเหลว|gửi[ ]đến.{0,60}không[ ]thành[ ]công
+    """,
+    re.IGNORECASE | re.VERBOSE,
 )
 
 
@@ -75,6 +95,16 @@ def read(letter: Letter) -> DeliveryReport | None:
     return None
 
 
+_AUTOMATON = re.compile(
+    r"(?:^|[<\s\"])(?:(?:no|do[-_.]?not)[-_.]?reply|(?:mail[-_.]?|system[-_.]?)?(?:admin|system|server|robot|root|auto\w{0,20})@)",
+    re.IGNORECASE,
+)
+_ANSWER = re.compile(
+    r"\s*(?:re|r|aw|antw|antwort|sv|vs|vá|odp|rif|res|ynt|fwd?|wg|tr|rv|enc|i|pd|vl|doorst|továbbítás|ответ|回复|回覆|答复|转发|轉寄|返信|転送|답장|전달)"
+    r"\s?(?:\[\d{1,3}\])?\s?[:：]",
+    re.IGNORECASE,
+)
+"""Subjects of answers and of what is forwarded, in the languages of common mail programs."""
 _DAEMON = re.compile(r"mailer[-_. ]?daemon|post[-_.]?master@|mail delivery (?:sub)?system|double-bounce@", re.IGNORECASE)
 
 
@@ -100,16 +130,28 @@ def by_machine(letter: Letter) -> bool:
 
 
 def looks_like_bounce(letter: Letter) -> bool:
-    """Whether the signs together say bounce: a mail system as sender with fitting subject or text, or both of these with a reply."""
+    """Whether the signs together say bounce: a mail system as sender with fitting subject or text, or both of these with a reply.
+
+    Then the subject must begin with what it says, unless an automaton sends it: articles and statistics speak of bounces later.
+    """
     headers = letter.message.headers
     if any(name in headers for name in (b"list-id", b"list-post", b"list-unsubscribe")) or headers.get(b"precedence").lower() == "list":
         return False
     subject, body = _says_so(letter)
     if by_machine(letter):
         return subject or body
-    if letter.subject[:3].lower() == "re:" or b"in-reply-to" in headers:
+    plain = letter.subject.strip()
+    opens = _SUBJECT.match(plain) and not plain.lower().startswith("bounce")
+    if by_person(letter) or not (opens or b"auto-submitted" in headers or _AUTOMATON.search(letter.sender)):
         return False
     return subject and body and fields.find_reply(fields.clean(letter.note)) is not None
+
+
+def by_person(letter: Letter) -> bool:
+    """Whether a person answers or forwards: a bounce that is quoted in it was another's."""
+    if by_machine(letter):
+        return False
+    return b"in-reply-to" in letter.message.headers or bool(_ANSWER.match(letter.subject))
 
 
 def _says_so(letter: Letter) -> tuple[bool, bool]:

@@ -170,6 +170,7 @@ def explanation_for_one(text: str, address: str) -> str:
     wanted = address.lower()
     naming: list[str] = []
     telling: list[str] = []
+    before: list[str] = []
     after: list[str] = []
     seen = wanted not in text.lower()
     for paragraph in paragraphs(text):
@@ -179,13 +180,16 @@ def explanation_for_one(text: str, address: str) -> str:
             naming.append(paragraph[max(0, lower.find(wanted) - 500) :][:LINE_LIMIT])
         elif _TRANSCRIPT.search(paragraph) or _CODED.search(paragraph):
             telling.append(paragraph[:LINE_LIMIT])
-        elif seen and not _CHATTER.search(lower):
-            after.append(paragraph[:LINE_LIMIT])
+        elif not _CHATTER.search(lower):
+            (after if seen else before).append(paragraph[:LINE_LIMIT])
     told = fields.clean("\n".join(naming + telling))
     if _says_more(told, address) and (_CODED.search(told) or _SAID.search(told.lower().replace(wanted, ""))):
         indented = [paragraph for paragraph in after if paragraph[:1] in " \t"]
         return fields.clean("\n".join([told, *indented[:3]]))
-    return fields.clean("\n".join([told, *after[:6]]))
+    told = fields.clean("\n".join([told, *after[:6]]))
+    if _says_more(told, address) or not before:
+        return told
+    return fields.clean("\n".join([*before[-3:], told]))
 
 
 def _says_more(text: str, address: str) -> bool:

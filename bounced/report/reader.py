@@ -4,7 +4,7 @@ For: choosing who reads: the standards first, then the one dialect that recogniz
 whatever the octets are; the clock; more work than the bounds of mime allow.
 """
 
-from bounced.report import Report, Unrecognized, automatic, delivery_status, feedback, last_resort, usual
+from bounced.report import DeliveryReport, Report, Unrecognized, automatic, delivery_status, feedback, last_resort, prose, usual
 from bounced.report.dialects import DIALECTS
 from bounced.report.mime import SCAN_LIMIT, Message, inner_message, plain, scan_plain
 from bounced.report.prose import Letter, letter
@@ -39,11 +39,10 @@ def _read(message: Message) -> Report | None:
         report = delivery_status.read_unframed(written)
         if report is not None:
             return report
-    for dialect in DIALECTS:
-        if dialect.recognizes(written):
-            report = dialect.read(written)
-            if report is not None:
-                return report
+    if not last_resort.by_person(written):
+        report = _of_dialects(written)
+        if report is not None:
+            return report
     report = _nested(written)
     if report is not None:
         return report
@@ -53,10 +52,24 @@ def _read(message: Message) -> Report | None:
     return (None if message.over_limit else automatic.read(message)) or last_resort.read(written)
 
 
-def _nested(written: Letter) -> Report | None:
-    """Read the report that a gateway forwards as the mail it returns: only where both senders are mail systems."""
+def _of_dialects(written: Letter) -> DeliveryReport | None:
+    for dialect in DIALECTS:
+        if dialect.recognizes(written):
+            report = dialect.read(written)
+            if report is not None:
+                return report
+    return None
+
+
+def _nested(written: Letter) -> DeliveryReport | None:
+    """Read the report that a gateway forwards as the mail it returns: only where both senders are mail systems.
+
+    A plain letter is read only where the gateway itself names nobody: its own words would go first.
+    """
     part = written.message.first("message/rfc822")
     if part is None or not last_resort.by_machine(written):
         return None
     inner = inner_message(part)
-    return delivery_status.read(inner) if last_resort.is_daemon(inner.headers.get(b"from")) else None
+    if inner.content_type != "multipart/report" and not last_resort.is_daemon(inner.headers.get(b"from")):
+        return None
+    return delivery_status.read(inner) or (None if prose.candidates(written.note) else _of_dialects(letter(inner)))
