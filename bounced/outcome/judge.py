@@ -39,6 +39,19 @@ _MEMORABLE = 512
 
 _CODES = re.compile(r"[45](?<![\d.].)\.\d{1,3}\.\d{1,3}(?!\d|\.\d)")
 _LEADING_REPLY = re.compile(r"\s*(?:[\w-]{1,20};)?\s*([45]\d\d)(?=[ \-]|$)")
+_OWNER = re.compile(
+    r"\b(?:(?:your|from|client|ip|envelope|sending|connecting|helo|ehlo|return[ -]path|reply-to|bounce|(?:the )?sender(?:'s)?)"
+    r"(?: e-?mail| mail)?"
+    r"|(?:mail from|return[ -]path|sender(?: address| domain)?|helo|ehlo)[ :=]{1,2}\S{1,64})"
+    r"(?: (?:user|mailbox|account|address|alias|username|domain|host|server|mx))?(?: name| record)?(?: is| was| has been)? $"
+)
+"""What stands before a death that is the sender's: "your mailbox", "mail from <@example.org>: domain"."""
+_OWNED = re.compile(
+    r" (?:for|of|in) (?:your(?! recipient)|(?:the |your )?(?:sender|sending|mail from|from|helo|ehlo|return[ -]path|envelope|client))\b"
+)
+_OWNER_LIMIT = 100
+_OTHERS = ("recipient", "addressee", "destination", "rcpt")
+_SENDER_REFUSED = "sender * rejected"
 _LIMITS = frozenset({Category.MAILBOX_FULL, Category.MESSAGE_TOO_LARGE, Category.RATE_LIMITED})
 
 
@@ -173,7 +186,19 @@ def _said(rules: RuleSet, text: str) -> _Said:
 
 @lru_cache(maxsize=1024)
 def _found(rules: RuleSet, essence: str) -> tuple[Found, ...]:
-    return tuple(rules.phrases.search(essence))
+    return tuple(_of_the_sender(one, essence, rules) for one in rules.phrases.search(essence))
+
+
+def _of_the_sender(found: Found, essence: str, rules: RuleSet) -> Found:
+    """Turn a death into a refusal of the sender where the words around it say whose it is: "your mailbox is closed"."""
+    if not any(rule.disposition is Disposition.HARD for rule in rules.by_phrase.get(found.phrase, ())) or found.phrase.startswith(_OTHERS):
+        return found
+    begin = max(found.start - _OWNER_LIMIT, 0)
+    owner = _OWNER.search(essence[begin : found.start])
+    if owner:
+        return Found(_SENDER_REFUSED, begin + owner.start(), found.end)
+    owned = _OWNED.match(essence, found.end)
+    return Found(_SENDER_REFUSED, found.start, owned.end()) if owned else found
 
 
 @lru_cache(maxsize=1024)
@@ -399,13 +424,12 @@ def _weight(rule: Rule) -> _Weight:
     return _Weight((contests or hard) - vague, contests - vague, scoped + bool(rule.statuses) + bool(rule.replies), scoped, not hard)
 
 
-def _rank(hit: Hit, weight: _Weight) -> tuple[int, int, int, int, int, bool, int, str]:
+def _rank(hit: Hit, weight: _Weight) -> tuple[int, int, int, int, int, bool, int, int, str]:
     """Return by what a hit is compared; the higher speaks. Of two that say as much it is the later: the reason follows the refusal."""
     rule, level, _, found, voice = hit
     if found:
-        start = found.start
-        return level, weight.caution, weight.narrow, -voice, len(found.phrase), weight.mild, start, rule.id
-    return level, weight.code_caution, weight.code_narrow, -voice, 0, weight.mild, 0, rule.id
+        return level, weight.caution, weight.narrow, -voice, len(found.phrase), weight.mild, found.start, found.end, rule.id
+    return level, weight.code_caution, weight.code_narrow, -voice, 0, weight.mild, 0, 0, rule.id
 
 
 def _heard(hits: list[Hit]) -> list[Hit]:
