@@ -53,7 +53,7 @@ Pair = tuple[str, str]
 class PhraseIndex:
     """Phrases by what is rarest in them: two ASCII words of one part that follow each other, else a word.
 
-    `pairs` are all such pairs of all phrases, `alone` the ASCII words that stand in a part without another.
+    `pairs` are all such pairs of all phrases, `alone` the ASCII words that stand in a part without another, and those that are kept.
     """
 
     by_pair: Mapping[Pair, tuple[_Entry, ...]]
@@ -62,8 +62,11 @@ class PhraseIndex:
     alone: frozenset[str]
 
     @classmethod
-    def build(cls, phrases: Iterable[str], names: Iterable[str] = ()) -> "PhraseIndex":
-        """Index folded phrases, and `names`: those are found inside host names and URLs too, other phrases of one word are not."""
+    def build(cls, phrases: Iterable[str], names: Iterable[str] = (), kept: Iterable[str] = ()) -> "PhraseIndex":
+        """Index folded phrases, and `names`: those are found inside host names and URLs too, other phrases of one word are not.
+
+        The words of `kept` stay in an essence though no phrase needs them: who judges looks at what stands beside a phrase.
+        """
         loose = frozenset(names)
         distinct = sorted({*phrases, *loose})
         often = Counter(word for phrase in distinct for word in words(phrase))
@@ -84,7 +87,7 @@ class PhraseIndex:
             {pair: tuple(entries) for pair, entries in by_pair.items()},
             {word: tuple(entries) for word, entries in by_word.items()},
             frozenset(often_pairs),
-            frozenset(part[0] for part in parts if len(part) == 1),
+            frozenset(part[0] for part in parts if len(part) == 1).union(kept),
         )
 
     def essence(self, folded: str) -> str:

@@ -15,6 +15,28 @@ from bounced.outcome.rowfile import read_rows
 from bounced.outcome.rows import BlockList, Rows, Rule
 
 _Row = TypeVar("_Row")
+OWNING = (
+    *(
+        "your",
+        "from",
+        "client",
+        "ip",
+        "envelope",
+        "sending",
+        "connecting",
+        "helo",
+        "ehlo",
+        "return",
+        "path",
+        "reply",
+        "to",
+        "bounce",
+        "the",
+    ),
+    *("sender", "s", "e", "mail", "email", "user", "mailbox", "account", "address", "alias", "username", "domain", "host", "server", "mx"),
+    *("name", "record", "is", "was", "has", "been", "for", "of", "in"),
+)
+"""The words by which judge tells whose death is told."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -89,7 +111,7 @@ def _index(rows: Rows) -> RuleSet:
     blocklist_marks = {mark: blocklist for blocklist in rows.blocklists for mark in blocklist.marks}
     return RuleSet(
         rows=rows,
-        phrases=PhraseIndex.build(by_phrase, names=[*marks, *blocklist_marks]),
+        phrases=PhraseIndex.build(by_phrase, names=[*marks, *blocklist_marks], kept=OWNING),
         by_phrase={phrase: tuple(rules) for phrase, rules in by_phrase.items()},
         by_status={status: tuple(rules) for status, rules in by_status.items()},
         by_reply={reply: tuple(rules) for reply, rules in by_reply.items()},
