@@ -6,6 +6,7 @@ name, where the package's /usr and /etc lie over the machine's (overlayfs), with
 everything listens on loopback addresses of its own. Needs root.
 """
 
+import grp
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -19,16 +20,17 @@ MAILERS = Path(os.environ.get("BOUNCED_MAILERS", "/var/cache/bounced-mailers"))
 """Where .ci/mailers unpacks them."""
 
 SOCKET_GROUP = "mail"
-"""A group that every Debian has, in the place of bounced-query: the daemon's sockets are its, and the mailers' users are members."""
+"""A group that every Debian has, and that owns the daemon's sockets. In a room it is called bounced-query, and the users are members."""
 
 _FIRST_ID = 64_600
 _WALLS = """\
 set -e
-mount -t overlay overlay -o "lowerdir=$1/usr:/usr" /usr
+mount -t overlay overlay -o "lowerdir=$2/usr:$1/usr:/usr" /usr
 mount -t overlay overlay -o "lowerdir=$2/etc:$1/etc:/etc" /etc
 mount --bind "$2/spool" /var/spool
 mount --bind "$2/run" /run
 mount --bind "$2/.." /run/bounced
+[ ! -d "$1/var/lib" ] || mount -t overlay overlay -o "lowerdir=$1/var/lib:/var/lib" /var/lib
 hostname mail.sender.example
 shift 2
 "$@" &
@@ -57,30 +59,30 @@ class Room:
         self.home = home / mailer
         self._log = self.home / "room.log"
         self._first: subprocess.Popen[bytes] | None = None
-        for directory in ("etc", "spool", "run/bounced"):
+        for directory in ("etc", "usr", "spool", "run/bounced"):
             (self.home / directory).mkdir(parents=True)
-        ids = {user: _FIRST_ID + number for number, user in enumerate(users)}
+        self.ids = ids = {user: _FIRST_ID + number for number, user in enumerate(users)}
         people = "".join(f"{user}:x:{number}:{number}::/nonexistent:/usr/sbin/nologin\n" for user, number in ids.items())
-        groups = Path("/etc/group").read_text().splitlines()
-        joined = [f"{line},{','.join(users)}".replace(":,", ":") if line.startswith(f"{SOCKET_GROUP}:") else line for line in groups]
-        own = [f"{user}:x:{number}:" for user, number in ids.items()]
-        self.write("passwd", Path("/etc/passwd").read_text() + people)
-        self.write("group", "\n".join([*joined, *own]) + "\n")
-        self.write("hosts", "127.0.0.1 localhost mail.sender.example\n")
-        self.write("resolv.conf", "")
+        own = "".join(f"{user}:x:{number}:\n" for user, number in ids.items())
+        asking = f"bounced-query:x:{grp.getgrnam(SOCKET_GROUP).gr_gid}:{','.join(users)}\n"
+        self.write("etc/passwd", Path("/etc/passwd").read_text() + people)
+        self.write("etc/group", asking + Path("/etc/group").read_text() + own)
+        self.write("etc/hosts", "127.0.0.1 localhost mail.sender.example\n")
+        self.write("etc/resolv.conf", "")
         for name, text in etc.items():
-            self.write(name, text)
+            self.write(f"etc/{name}", text)
         for name, (owner, mode) in spool.items():
             directory = self.home / "spool" / name
             directory.mkdir(parents=True)
             os.chown(directory, ids.get(owner, 0), ids.get(owner, 0))
             directory.chmod(mode)
 
-    def write(self, name: str, text: str) -> None:
-        """Put a file below /etc of the room, before it opens."""
-        path = self.home / "etc" / name
+    def write(self, name: str, text: str, mode: int = 0o644) -> None:
+        """Put a file below /etc or /usr of the room, before it opens."""
+        path = self.home / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+        path.chmod(mode)
 
     def open(self, *command: str, at: Sequence[tuple[str, int]]) -> None:
         """Start the server in the room, as root; returns when it listens at these addresses."""
