@@ -23,6 +23,7 @@ from bounced.returnpath import Claims, Refusal, ReturnPath
 from bounced.scope import EVERYWHERE, Scope
 from bounced.store import TALLY_DAYS, Overview, Place, Recorded, Store, StoreFault, Tally, Unmatched
 from bounced.store.rows import without
+from bounced.takeover import Taken, imported
 
 _CLEAR = Clear()
 _USUAL = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._=+-"
@@ -162,6 +163,14 @@ class Consult:
             if self._store.look_up(pseudonym).standings:
                 await self._tell(Released(at=self.now(), key=pseudonym, scope=scope, by=by, reason=without(reason, key)))
         return await self._tell(Released(at=self.now(), key=key, scope=scope, by=by, reason=reason))
+
+    async def take_over(self, blocks: Iterable[Taken], source: str, *, by: str) -> int:
+        """Take over blocks of another list, all or none; return how many changed anything. Raises StoreFault."""
+        now = self.now()
+        events = imported(blocks, source, by=by, at=now)
+        changed = await self._store.take_over(events)
+        self._log.info("address.imported", source=source, count=len(events), changed=changed, by=by)
+        return changed
 
     async def forget(self, address: str, *, by: str, reason: str) -> bool:
         """Erase all that is known of an address; its blocks and releases survive under a pseudonym. Tell whether it has a block.

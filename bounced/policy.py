@@ -29,6 +29,7 @@ from bounced.record import (
     Confirmed,
     Delivered,
     Hold,
+    Imported,
     Noticed,
     Released,
     Reverted,
@@ -207,6 +208,8 @@ def step(record: AddressRecord, event: AnyEvent, policy: Policy) -> AddressRecor
             return _released(record, record.standing(event.scope), event.at)
         case Confirmed():
             return _confirmed(record, event, policy)
+        case Imported():
+            return _imported(record, event)
         case Reverted():
             return _reverted(record, event.incident, policy)
         case _:
@@ -325,6 +328,22 @@ def _succeeded(record: AddressRecord, sent_at: int, scopes: Iterable[Scope]) -> 
             standing = _cleared(replace(standing, times=0))
         record = _put(record, standing)
     return replace(record, delivered_at=max(sent_at, record.delivered_at or sent_at))
+
+
+def no_firmer(imported: Cause, blocked: Cause) -> bool:
+    """Tell whether an imported block changes nothing where a block of this cause, without end and incident, stands already."""
+    return _FIRMNESS[imported] <= _FIRMNESS[blocked]
+
+
+def _imported(record: AddressRecord, event: Imported) -> AddressRecord:
+    """Take over another list's block, unless a person released the address since, or it is blocked as firmly."""
+    standing = record.standing(event.scope)
+    if any((one.released_at or -1) >= event.since for one in (standing, record.standing(EVERYWHERE))):
+        return record
+    blocked = _block(standing, event.cause, event.category, event.at, _MANUAL)
+    if blocked is standing:
+        return record
+    return _put(record, replace(blocked, since=min(event.since, blocked.since or event.since), until=event.until))
 
 
 def _confirmed(record: AddressRecord, event: Confirmed, policy: Policy) -> AddressRecord:

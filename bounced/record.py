@@ -113,7 +113,21 @@ class Reverted(Event, frozen=True, kw_only=True):
     reason: str
 
 
-AnyEvent = Bounced | Complained | Noticed | Delivered | Sent | Blocked | Released | Confirmed | Reverted
+class Imported(Event, frozen=True, kw_only=True):
+    """A block that another list had: `source` names the list, `since` is when it began there, `cause` and `category` why, as we call it.
+
+    `by` is who brought it. It blocks until `until`, if that is set.
+    """
+
+    by: str
+    source: str
+    cause: "Cause"
+    category: str
+    since: int
+    until: int | None = None
+
+
+AnyEvent = Bounced | Complained | Noticed | Delivered | Sent | Blocked | Released | Confirmed | Reverted | Imported
 
 OPT_OUT = "opt-out"
 """The feedback type of who unsubscribed by mail."""

@@ -15,6 +15,7 @@ from bounced import __version__
 from bounced.cli import addresses, keeping, overview, reading, running
 from bounced.cli.base import EX_CONFIG, EX_DATA, EX_TRY_LATER, EX_UNAVAILABLE, EX_USAGE, Unreachable
 from bounced.cli.doctoring import doctor
+from bounced.cli.importing import import_
 from bounced.cli.ingesting import ingest
 from bounced.cli.replaying import replay_
 from bounced.fault import Fault, OperatorFault, PeerFault
@@ -71,7 +72,7 @@ for _command in (
     *(running.serve, running.try_, running.rotate_key, running.config_),
     *(addresses.check, addresses.why, addresses.list_, addresses.sign, addresses.verify),
     *(addresses.block, addresses.release, addresses.delivered, addresses.forget),
-    *(overview.stats, overview.backscatter, overview.incidents, reading.explain_, reading.unmatched, ingest, replay_, doctor),
+    *(overview.stats, overview.backscatter, overview.incidents, reading.explain_, reading.unmatched, ingest, import_, replay_, doctor),
     *(keeping.backup, keeping.restore),
 ):
     cli.add_command(_command)

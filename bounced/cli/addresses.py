@@ -104,6 +104,8 @@ def _event_words(event: Answer) -> Iterator[str]:
         yield f"({' '.join(filter(None, (outcome.get('status'), 'rule ' + outcome['rule'], 'read by ' + event['reader'])))})"
         if outcome.get("diagnostic"):
             yield f'"{plain(outcome["diagnostic"])}"'
+    if event.get("source"):
+        yield f"{event['cause']} {event['category']} since {when(event['since'])}, from {plain(event['source'])}"
     for name in ("what", "feedback_type", "by", "reason", "final_recipient"):
         if event.get(name):
             yield f"{name.replace('_', ' ')}: {plain(event[name])}"

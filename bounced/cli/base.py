@@ -57,7 +57,7 @@ class _UnixConnection(http.client.HTTPConnection):
         self.sock.connect(str(self._path))
 
 
-def ask(config_file: Path, method: str, path: str, words: Mapping[str, str | int], seconds: float = _SECONDS) -> Answer:
+def ask(config_file: Path, method: str, path: str, words: Mapping[str, object], seconds: float = _SECONDS) -> Answer:
     """Ask the daemon, and wait so long for its answer. Raises Unreachable, Refused, OwnFault, OperatorFault."""
     with _asking(config_file, seconds) as connection:
         if method == "GET":

@@ -35,7 +35,6 @@ from bounced.fault import OwnFault
 from bounced.http.operations import OPERATIONS, Operation
 from bounced.http.words import Asked, Problem, Refused
 
-_MAX_BODY = 65536
 _PIECE = 1 << 18
 _BODY_SECONDS = 10.0
 _MAX_CONNECTIONS = 256
@@ -188,20 +187,20 @@ async def _words(operation: Operation, request: Request) -> Asked:
             if len(dict(pairs)) < len(pairs):
                 raise Refused(HTTPStatus.BAD_REQUEST, Problem("a word of the query stands twice"))
             return msgspec.convert(dict(pairs), operation.asked)
-        return msgspec.json.decode(await _body(request), type=operation.asked)
+        return msgspec.json.decode(await _body(request, operation.most), type=operation.asked)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         problem = "the body is no UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
         raise Refused(HTTPStatus.BAD_REQUEST, Problem(problem, "/v1/openapi.json describes what each path takes.")) from error
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request, most: int) -> bytes:
     body = bytearray()
     try:
         async with asyncio.timeout(_BODY_SECONDS):
             async for chunk in request.stream():
                 body += chunk
-                if len(body) > _MAX_BODY:
-                    raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, Problem(f"the body is longer than {_MAX_BODY} octets"))
+                if len(body) > most:
+                    raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, Problem(f"the body is longer than {most} octets"))
     except TimeoutError:
         raise Refused(HTTPStatus.REQUEST_TIMEOUT, Problem(f"the body did not come within {_BODY_SECONDS:.0f} seconds")) from None
     return bytes(body)
@@ -270,7 +269,10 @@ def _operation(operation: Operation) -> dict[str, Any]:
         503: "It cannot be told or done now. It does not mean clear.",
     }
     if operation.method == "POST":
-        problems |= {408: f"The body did not come within {_BODY_SECONDS:.0f} seconds.", 413: f"The body is longer than {_MAX_BODY} octets."}
+        problems |= {
+            408: f"The body did not come within {_BODY_SECONDS:.0f} seconds.",
+            413: f"The body is longer than {operation.most} octets.",
+        }
     described: dict[str, Any] = {
         "operationId": operation.path.rpartition("/")[2],
         "summary": operation.summary,

@@ -22,6 +22,7 @@ from bounced.http.words import (
     AskedOfBlocks,
     AskedOfForgetting,
     AskedOfHold,
+    AskedOfImport,
     AskedOfIncident,
     AskedOfList,
     AskedOfMail,
@@ -43,6 +44,7 @@ from bounced.http.words import (
     SignedAnswer,
     Stands,
     Story,
+    TakenOver,
     Tallies,
     Unmatched,
     Unread,
@@ -54,6 +56,7 @@ from bounced.record import AddressRecord, AnyEvent, Standing
 from bounced.returnpath import Refusal
 from bounced.scope import EVERYWHERE, Scope
 from bounced.store import NoSuchIncident
+from bounced.takeover import Taken
 
 _DAYS = 7
 
@@ -113,6 +116,14 @@ async def _release(consult: Consult, asked: AskedOfList, by: str) -> Noted:
 async def _delivered(consult: Consult, asked: AskedOfMail, by: str) -> Noted:
     recorded = await consult.delivered(asked.address, _declared(consult, asked.scope), by=by)
     return Noted(recorded.after.key, _anywhere(recorded.after, consult.now()))
+
+
+async def _import(consult: Consult, asked: AskedOfImport, by: str) -> TakenOver:
+    blocks = [
+        Taken(address_key(one.address), _declared(consult, one.scope, or_everywhere=True), one.cause, one.category, one.since, one.until)
+        for one in asked.blocks
+    ]
+    return TakenOver(await consult.take_over(blocks, asked.source, by=by))
 
 
 async def _health(consult: Consult, _: Asked, __: str) -> Health:
@@ -230,6 +241,8 @@ class Operation:
     asked: type[Asked]
     answered: type[msgspec.Struct]
     answer: Callable[[Consult, Any, str], Awaitable[msgspec.Struct]]
+    most: int = 65536
+    """Octets of the body."""
 
 
 OPERATIONS = (
@@ -248,6 +261,7 @@ OPERATIONS = (
         _delivered,
     ),
     Operation("POST", "/v1/forget", "Erase an address; its blocks survive under a keyed hash.", AskedOfForgetting, Noted, _forget),
+    Operation("POST", "/v1/import", "Take over blocks of another list.", AskedOfImport, TakenOver, _import, most=1 << 20),
     Operation("GET", "/v1/list", "Which addresses are blocked?", AskedOfBlocks, Blocks, _list),
     Operation("GET", "/v1/incidents", "What do many bounces have in common?", Asked, Incidents, _incidents),
     Operation("GET", "/v1/incident", "Which addresses does an incident concern?", AskedOfIncident, Affected, _incident),

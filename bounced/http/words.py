@@ -10,6 +10,7 @@ import msgspec
 
 from bounced.incident import Incident
 from bounced.outcome import Outcome
+from bounced.record import Cause
 from bounced.scope import DEFAULT_SCOPE, EVERYWHERE
 
 Reason = Annotated[
@@ -79,6 +80,11 @@ class Happened(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     held: str | None = None
     incident: str | None = None
     unsigned: str | None = None
+    source: str | None = None
+    cause: str | None = None
+    category: str | None = None
+    since: int | None = None
+    until: int | None = None
 
 
 class Stands(msgspec.Struct, frozen=True, kw_only=True):
@@ -127,6 +133,30 @@ class Noted(msgspec.Struct, frozen=True):
 
     address: str
     suppressed: bool
+
+
+class TakenBlock(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A block of another list: address, scope ("*": everywhere), cause, category, since when, until when; null is unknown, or never."""
+
+    address: str
+    scope: str
+    cause: Cause
+    category: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]{1,40}$")]
+    since: int | None = None
+    until: int | None = None
+
+
+class AskedOfImport(Asked, frozen=True, kw_only=True):
+    """Blocks of another list, which `source` names, 2,000 at most: all of them, or none."""
+
+    source: Annotated[str, msgspec.Meta(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+    blocks: Annotated[list[TakenBlock], msgspec.Meta(max_length=2000)]
+
+
+class TakenOver(msgspec.Struct, frozen=True):
+    """The blocks are on disk; so many changed anything, the others were there already, or were released since."""
+
+    changed: int
 
 
 class Health(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from typing import BinaryIO, Protocol
 from bounced.address import AddressKey
 from bounced.fault import OwnFault
 from bounced.incident import Incident, Ruling
-from bounced.record import AddressRecord, AnyEvent, Cause, Standing
+from bounced.record import AddressRecord, AnyEvent, Cause, Imported, Standing
 from bounced.scope import Scope
 
 Place = tuple[AddressKey, Scope]
@@ -88,6 +88,13 @@ class Store(Protocol):
 
     async def record(self, event: AnyEvent) -> Recorded:
         """Add an event and step its record, in one transaction. Returns when it is durable. Waiting calls share a transaction."""
+        ...
+
+    async def take_over(self, blocks: Sequence[Imported]) -> int:
+        """Add the blocks of another list, all in one transaction, and return how many changed anything; the others are not recorded.
+
+        Made for many thousands at once, best in the order of their addresses.
+        """
         ...
 
     async def intern(self, opaque_id: str, key: AddressKey) -> None:

@@ -12,7 +12,7 @@ from bounced.address import AddressKey
 from bounced.guard import Watch
 from bounced.incident import Act, Incident, Kind, Ruling
 from bounced.policy import Policy, adds, fold, step
-from bounced.record import AddressRecord, AnyEvent, Bounced, Standing
+from bounced.record import AddressRecord, AnyEvent, Bounced, Imported, Standing
 from bounced.scope import EVERYWHERE, Scope
 from bounced.store import (
     MOST_UNMATCHED,
@@ -58,6 +58,16 @@ class MemoryStore:
             self._join(group)
         held = guarded.held if isinstance(guarded, Bounced) else None
         return Recorded(before, after, fresh=True, held=held, turned=(*outages, *incidents.told(self._shelf, guarded)))
+
+    async def take_over(self, blocks: Sequence[Imported]) -> int:
+        """Add the blocks of another list; return how many changed anything. Raises StoreFault."""
+        changed = 0
+        for block in blocks:
+            before = self.look_up(block.key)
+            if step(before, block, self._policy).standings != before.standings:
+                await self.record(block)
+                changed += 1
+        return changed
 
     async def intern(self, opaque_id: str, key: AddressKey) -> None:
         """Make sure that `recipient_of(opaque_id)` answers `key`. Raises StoreFault, also if the id means somebody else."""

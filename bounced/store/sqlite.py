@@ -21,7 +21,7 @@ from bounced.address import AddressKey, is_drill
 from bounced.fault import OperatorFault
 from bounced.incident import Act, Incident, Ruling
 from bounced.policy import Policy
-from bounced.record import AnyEvent
+from bounced.record import AnyEvent, Imported
 from bounced.store import NoSuchIncident, Recorded, StoreFault, Tally, copies, files, incidents, scrub, tables
 from bounced.store.reader import Lookups, fault_of
 from bounced.store.rows import event_row
@@ -89,6 +89,10 @@ class _Writer:
         """Write no more: the file is damaged, and the next start shall know. Raises OSError."""
         self._damaged = True
         self._claim.write(files.State.DAMAGED)
+
+    def count(self, calls: int) -> None:
+        """Count work that was more than one call: the next checkpoint is due the sooner."""
+        self._since_checkpoint += calls
 
     async def empty_log(self) -> None:
         """Copy the log into the database and cut it to nothing. Raises StoreFault if some other program reads and does not end."""
@@ -311,6 +315,13 @@ class SqliteStore(Lookups):
         """Add an event and step its record, in one transaction. Returns when it is durable. Raises StoreFault."""
         row = event_row(event)
         return await self._done(lambda connection: tables.record(connection, event, row, self._policy))
+
+    async def take_over(self, blocks: Sequence[Imported]) -> int:
+        """Add the blocks of another list, in one transaction; return how many changed anything. Raises StoreFault."""
+        changed = await self._done(lambda connection: tables.take_over(connection, blocks, self._policy))
+        # As many pages as so many calls of `record`: the log must not wait for a thousand such lists.
+        self._writer.count(len(blocks))
+        return changed
 
     async def intern(self, opaque_id: str, key: AddressKey) -> None:
         """Make sure that `recipient_of(opaque_id)` answers `key`. Raises StoreFault, also if the id means somebody else."""

@@ -13,7 +13,7 @@ from bounced.incident import Ruling
 from bounced.outcome import Disposition
 from bounced.outcome.judge import UNMATCHED
 from bounced.policy import Policy, step
-from bounced.record import AddressRecord, AnyEvent, Cause
+from bounced.record import AddressRecord, AnyEvent, Cause, Imported
 from bounced.scope import EVERYWHERE, Scope
 from bounced.store import Store, StoreFault, Tally, Unmatched, memory, tables
 from tests.store.conftest import OPENERS, found
@@ -366,3 +366,52 @@ async def test_what_a_person_did_of_an_incident_is_kept(store: Store) -> None:
         (NOON + 1, "confirmed", "otto", "they say so"),
         (NOON + 2, "reverted", "olga", "they took it back"),
     ]
+
+
+def imported_block(key: AddressKey, cause: Cause = Cause.HARD, since: int = NOON - 99, scope: Scope = EVERYWHERE) -> Imported:
+    return Imported(
+        at=NOON, key=key, scope=scope, by="olga", source='ses, "l\u00eest".csv', cause=cause, category="no-such-user", since=since
+    )
+
+
+async def test_a_list_is_taken_over_as_if_one_by_one(store: Store) -> None:
+    """What a list changes is what its blocks would change one after the other; what changes nothing is not recorded."""
+    strangers = [AddressKey(f"user{number}@example.org") for number in range(40)]
+    await store.record(blocked(ANNA))
+    await store.record(bounced(1, key=BERT))
+    await store.record(blocked(strangers[7], scope=NEWS))
+    await store.record(released(strangers[8], at=NOON - 50))
+    blocks = [
+        *(imported_block(key, Cause.COMPLAINT if number % 3 else Cause.HARD) for number, key in enumerate(reversed(strangers))),
+        *(imported_block(key) for key in (ANNA, BERT, strangers[0])),
+        imported_block(strangers[1], since=NOON + 60),
+        imported_block(strangers[2], scope=NEWS),
+        replace(imported_block(AddressKey("short@example.org")), until=NOON + 100),
+    ]
+    before = {block.key: list(store.history(block.key)) for block in blocks}
+
+    changed = await store.take_over(blocks)
+
+    expected = 0
+    for key, events in before.items():
+        record = fold(key, events)
+        for block in (block for block in blocks if block.key == key):
+            after = step(record, block, Policy())
+            if after.standings != record.standings:
+                record, expected = after, expected + 1
+                events.append(block)
+        assert list(store.history(key)) == events
+        assert store.look_up(key) == record
+    assert changed == expected
+    assert store.look_up(strangers[8]).block(NEWS, NOON) is None
+    assert store.look_up(strangers[0]).block(NEWS, NOON) is not None
+    assert await store.take_over(blocks) == 0
+
+
+async def test_an_imported_block_is_released_like_any(store: Store) -> None:
+    """A release lifts it, and the same list does not bring it back."""
+    await store.take_over([imported_block(ANNA)])
+    assert store.look_up(ANNA).block(NEWS, NOON) is not None
+    await store.record(released(ANNA))
+    assert store.look_up(ANNA).block(NEWS, NOON) is None
+    assert await store.take_over([imported_block(ANNA)]) == 0
