@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
+from bounced.outcome import Disposition
 from bounced.provenance import ADVICE, Provenance
 from bounced.record import Bounced
 
@@ -115,22 +116,26 @@ def joined(incident: Incident, at: int, *, domain: str = "", sample: str = "", t
 
 
 def refusal_subject(event: Bounced) -> str | None:
-    """Name who refuses what of ours; None for a bounce in which nobody does."""
+    """Name who refuses what of ours; None for a bounce in which nobody does.
+
+    Many receivers refuse by filters of their own, without a name: one incident for each receiver would be a flood of alarms.
+    """
     blocker = event.outcome.blocker
     if blocker is None:
-        return None
+        return f"no list named, {event.outcome.category}" if event.outcome.disposition is Disposition.BLOCKED else None
     return f"{blocker.name} {blocker.ours}" if blocker.ours else blocker.name
 
 
 def refused(incident: Incident | None, event: Bounced) -> Incident | None:
     """Join a refusal to the open incident of its subject, or open one. None for a bounce in which nobody refuses us."""
     subject, blocker = refusal_subject(event), event.outcome.blocker
-    if subject is None or blocker is None:
+    if subject is None:
         return None
-    now = incident or replace(opened(Kind.REFUSED, subject, event.at), ours=blocker.ours)
+    now = incident or replace(opened(Kind.REFUSED, subject, event.at), ours=blocker.ours if blocker else None)
     now = joined(now, event.at, domain=event.key.rpartition("@")[2], sample=event.outcome.diagnostic)
     before = now.accepted_before + now.accepted_in_row
-    return replace(now, delisting=now.delisting or blocker.delisting, accepted_before=before, accepted_in_row=0)
+    delisting = now.delisting or (blocker.delisting if blocker else None)
+    return replace(now, delisting=delisting, accepted_before=before, accepted_in_row=0)
 
 
 def accepted(incident: Incident, at: int, domain: str) -> Incident:

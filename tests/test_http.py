@@ -9,6 +9,7 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -314,6 +315,16 @@ async def test_an_incident_is_held_shown_and_ruled(ask: Asker, store: MemoryStor
     assert [one["id"] for one in (await ask.get("/v1/incidents"))[1]["incidents"]] == [identity]
     assert (await ask.get("/v1/incident?id=none"))[0] == 400
     assert (await ask.post("/v1/revert", id="none", reason="x"))[0] == 400
+
+
+async def test_who_refuses_us_holds_no_verdicts(ask: Asker, store: MemoryStore) -> None:
+    """An incident of another kind can be neither confirmed nor reverted, and that leaves no act on it."""
+    today = datetime.fromtimestamp(NOW, UTC).date().isoformat()
+    await store.count({Tally(day=today, what="forged", source=""): 2_000})
+    (incident,) = await store.settle(NOW)
+    status, answer = await ask.post("/v1/confirm", id=incident.id, reason="x")
+    assert (status, answer["error"]) == (400, "this incident holds no verdicts")
+    assert store.incidents() == [incident]
 
 
 async def test_a_forgotten_address_stays_suppressed(ask: Asker, store: MemoryStore) -> None:

@@ -52,9 +52,13 @@ def test_refusals_become_one() -> None:
 
 
 def test_a_bounce_without_blocker_is_none() -> None:
-    """Where nobody is named there is no incident of that kind."""
-    assert refusal_subject(refusal(blocker=None)) is None
-    assert refused(None, refusal(blocker=None)) is None
+    """A refusal by a filter without a name is of one incident for its category; a full mailbox refuses nothing of ours."""
+    assert refusal_subject(refusal(blocker=None)) == "no list named, blocked-ip"
+    incident = refused(None, refusal(blocker=None))
+    assert incident is not None
+    assert (incident.ours, incident.delisting, incident.count) == (None, None, 1)
+    full = structs.replace(refusal(blocker=None).outcome, disposition=Disposition.SOFT, category=Category.MAILBOX_FULL)
+    assert refused(None, structs.replace(refusal(), outcome=full)) is None
 
 
 def test_subjects_tell_what_of_ours() -> None:

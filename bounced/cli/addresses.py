@@ -74,10 +74,11 @@ def _why_lines(answer: Answer) -> Iterator[str]:
             yield f"  blocked {where} since {when(standing['since'])}{until}: {_reason_of(standing)}"
             if standing["incident"]:
                 yield f"    by an incident alone; to lift all that it did: bounced incidents revert {standing['incident']}"
-        for incident in standing["held"]:
+        for incident in dict.fromkeys(standing["held"]):
             yield f"  held {where} by incident {incident}: it blocks nobody until bounced incidents confirm {incident}"
         if standing["strikes"]:
-            yield f"  {standing['strikes']} soft bounce{'s' if standing['strikes'] > 1 else ''} in a row; mail that arrives takes them back"
+            hope = "" if standing["cause"] else "; mail that arrives takes them back"
+            yield f"  {standing['strikes']} soft bounce{'s' if standing['strikes'] > 1 else ''} in a row{hope}"
         if standing["released_at"]:
             yield f"  released {where} {when(standing['released_at'])}: mail signed before counts no more"
     for event in answer["events"]:
@@ -135,8 +136,9 @@ def block(config_file: Path, address: str, scope: str | None, reason: str) -> No
 @click.pass_obj
 def release(config_file: Path, address: str, scope: str | None, reason: str) -> None:
     """Take ADDRESS off the list. Bounces of mail sent before count no more."""
+    was = ask(config_file, "GET", "/v1/why", {"address": address})["suppressed"]
     ask(config_file, "POST", "/v1/release", given(address=address, scope=scope, reason=reason))
-    click.echo(f"released: {plain(address)}")
+    click.echo(f"released: {plain(address)}{'' if was else ' (nothing blocked it)'}")
 
 
 @click.command()
@@ -145,8 +147,8 @@ def release(config_file: Path, address: str, scope: str | None, reason: str) -> 
 @click.pass_obj
 def delivered(config_file: Path, address: str, scope: str | None) -> None:
     """Tell that a mail to ADDRESS arrived. That ends a run of soft bounces. Better than ADDRESS is the return path it was sent with."""
-    ask(config_file, "POST", "/v1/delivered", given(address=address, scope=scope))
-    click.echo(f"noted: {plain(address)}")
+    answer = ask(config_file, "POST", "/v1/delivered", given(address=address, scope=scope))
+    click.echo(f"noted: {plain(answer['address'])}{' (it stays suppressed until a release)' if answer['suppressed'] else ''}")
 
 
 @click.command("list")

@@ -8,6 +8,7 @@ import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import groupby
 from pathlib import Path
 
 import click
@@ -54,8 +55,9 @@ def backscatter(config_file: Path, json_: bool) -> None:
 
 
 def _backscatter_lines(answer: Answer) -> Iterator[str]:
-    for row in answer["tallies"]:
-        yield f"{row['day']}  {row['what']:12} {row['count']:>9}  {plain(row['source'])}".rstrip()
+    # They come sorted so.
+    for (day, what), rows in groupby(answer["tallies"], key=lambda row: (row["day"], row["what"])):
+        yield f"{day}  {what:12} {_by_source(list(rows))}"
     if not answer["tallies"]:
         yield "nothing was refused (counts of the last ten seconds may be missing)"
     kinds = {incident["kind"] for incident in answer["incidents"]}
@@ -66,6 +68,17 @@ def _backscatter_lines(answer: Answer) -> Iterator[str]:
     for kind, advice in answer["advice"].items():
         if kind in kinds:
             yield advice
+
+
+def _by_source(rows: list[Answer]) -> str:
+    """Sum up what came on one day: how many, and where most came from. --json tells all."""
+    times, networks = sum(row["count"] for row in rows), [row for row in rows if row["source"]]
+    if not networks:
+        return f"{times:>9}"
+    most = max(networks, key=lambda row: row["count"])
+    if len(networks) == 1:
+        return f"{times:>9}  from {plain(most['source'])}"
+    return f"{times:>9}  from {len(networks)} networks, most from {plain(most['source'])} ({most['count']})"
 
 
 @click.group(invoke_without_command=True)

@@ -9,6 +9,7 @@ import sys
 import time
 from contextlib import closing
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import click
@@ -49,11 +50,18 @@ def replay_(config_file: Path, policy_file: Path, json_: bool) -> None:
     sums, now = _Sum(), int(time.time())
     with (
         closing(SqliteReader(config.load(config_file).store.database)) as past,
-        Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar,
+        Progress(
+            console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True, redirect_stdout=False, redirect_stderr=False
+        ) as bar,
     ):
+        # Where both go to one terminal, a line is written above the bar and not into it.
+        on_screen = partial(bar.console.print, markup=False, highlight=False, soft_wrap=True)
+        say = on_screen if sys.stdout.isatty() and sys.stderr.isatty() else click.echo
         task = bar.add_task("addresses", total=past.addresses())
         for address in replay(past, policy, now):
-            _add(sums, address, json_)
+            _add(sums, address)
+            for change in address.changes:
+                say(_words(address.key, change, json_))
             if sums.addresses % _SHOWN_EVERY == 0:
                 bar.update(task, completed=sums.addresses)
     if json_:
@@ -62,7 +70,7 @@ def replay_(config_file: Path, policy_file: Path, json_: bool) -> None:
         click.echo(f"{sums.events} events of {sums.addresses} addresses: {sums.blocked} blocks more, {sums.freed} less")
 
 
-def _add(sums: _Sum, address: Replayed, json_: bool) -> None:
+def _add(sums: _Sum, address: Replayed) -> None:
     sums.addresses += 1
     sums.events += address.events
     for change in address.changes:
@@ -70,15 +78,13 @@ def _add(sums: _Sum, address: Replayed, json_: bool) -> None:
             sums.freed += 1
         else:
             sums.blocked += 1
-        _tell(address.key, change, json_)
 
 
-def _tell(key: str, change: Change, json_: bool) -> None:
+def _words(key: str, change: Change, json_: bool) -> str:
     what = "freed" if change.would_be is None else "blocked"
     block = change.would_be or change.is_ or Standing(scope=change.scope)
     if json_:
         words = {"address": key, "scope": change.scope, "change": what, "cause": block.cause, "category": block.category}
-        click.echo(json.dumps(words))
-    else:
-        stream = "" if change.scope == "*" else f" [{change.scope}]"
-        click.echo(f"{what:7}  {plain(key)}{stream}  {block.cause} ({block.category})")
+        return json.dumps(words)
+    stream = "" if change.scope == "*" else f" [{change.scope}]"
+    return f"{what:7}  {plain(key)}{stream}  {block.cause} ({block.category})"

@@ -183,6 +183,9 @@ async def _hold(consult: Consult, asked: AskedOfHold, by: str) -> Incidents:
 
 
 async def _rule(ruling: Ruling, consult: Consult, asked: AskedOfRuling, by: str) -> Ruled:
+    if any(incident.id == asked.id and incident.kind is not Kind.OUTAGE for incident in consult.incidents()):
+        hint = "Only an outage does. Other incidents end by themselves; `bounced incidents show ID` tells what to do about one."
+        raise Refused(HTTPStatus.BAD_REQUEST, Problem("this incident holds no verdicts", hint))
     try:
         return Ruled(asked.id, await consult.rule(asked.id, ruling, by=by, reason=asked.reason))
     except NoSuchIncident:
@@ -190,7 +193,7 @@ async def _rule(ruling: Ruling, consult: Consult, asked: AskedOfRuling, by: str)
 
 
 def _no_such_incident() -> Refused:
-    return Refused(HTTPStatus.BAD_REQUEST, Problem("no incident has this id", "/v1/incidents lists them all."))
+    return Refused(HTTPStatus.BAD_REQUEST, Problem("no incident has this id", "`bounced incidents` (GET /v1/incidents) lists them all."))
 
 
 async def _unmatched(consult: Consult, _: Asked, __: str) -> Unmatched:

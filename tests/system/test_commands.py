@@ -1,18 +1,23 @@
 """The command `bounced` as people and scripts call it: output, errors, exit codes."""
 
+import contextlib
 import json
+import os
+import pty
+import re
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bounced import __version__
-from tests.system.daemon import Daemon, alive
-from tests.system.mail import Session
+from tests.system.daemon import DOMAIN, PROJECT, Daemon, alive
+from tests.system.mail import MAILBOX_FULL, Session, bring, report
 from tests.system.waiting import until
 
 
@@ -219,3 +224,54 @@ def test_wrong_use_is_told_with_64(tmp_path: Path) -> None:
     assert idle.run("check").returncode == 64
     assert idle.tell("--version") == f"bounced {__version__}"
     assert "suppressed" in idle.tell("check", "--help")
+
+
+def test_a_release_of_what_nothing_blocked_says_so(daemon: Daemon) -> None:
+    """Who mistypes an address is told that nothing blocked it; who names the right one is not."""
+    daemon.tell("block", "jim@example.org")
+    assert daemon.tell("release", "jom@example.org") == "released: jom@example.org (nothing blocked it)"
+    assert daemon.tell("release", "jim@example.org") == "released: jim@example.org"
+
+
+def test_delivered_takes_a_return_path(daemon: Daemon) -> None:
+    """The recipient is named whom the return path is of; a block that a delivery does not lift is told; a false path is refused."""
+    daemon.tell("block", "k@example.org")
+    assert daemon.tell("delivered", daemon.sign("k@example.org", int(time.time()))) == (
+        "noted: k@example.org (it stays suppressed until a release)"
+    )
+    assert daemon.tell("delivered", "l@example.org") == "noted: l@example.org"
+    refused = daemon.run("delivered", f"b+{'a' * 23}+l=example.org@{DOMAIN}")
+    assert (refused.returncode, "proves nothing" in refused.stderr) == (65, True)
+
+
+def test_backscatter_sums_up_networks(daemon: Daemon) -> None:
+    """A day's refusals of one sort are one line, however many networks they came from; JSON has each."""
+    for number in range(40):
+        bring(daemon.smtp, f"nobody{number}@{DOMAIN}", [b"Subject: x\r\n\r\nx\r\n"])
+    until(lambda: "foreign" in daemon.tell("backscatter"), "the counts to be stored")
+    (line,) = [line for line in daemon.tell("backscatter").splitlines() if "  foreign " in line]
+    assert "networks, most from 127." in line
+    tallies = json.loads(daemon.tell("backscatter", "--json"))["tallies"]
+    assert sum(tally["count"] for tally in tallies if tally["what"] == "foreign") == 40
+
+
+def test_a_replay_on_a_terminal_keeps_bar_and_lines_apart(daemon: Daemon, tmp_path: Path) -> None:
+    """Where both go to one terminal, each change is a line of its own above the bar, and a pipe gets the same lines and no bar."""
+    for number in range(5):
+        bring(daemon.smtp, daemon.sign("m@example.org", int(time.time()) - number), [report("m@example.org", MAILBOX_FULL)])
+    other = tmp_path / "other.toml"
+    other.write_text('[return_path]\ndomains = ["x.example"]\n[policy]\nsoft_limit = 9\n')
+    wanted = "freed    m@example.org  soft (mailbox-full)"
+    assert wanted in daemon.tell("replay", "--policy", str(other)).splitlines()
+    command = [sys.executable, "-m", "bounced", "-C", str(daemon.home / "bounced.toml"), "replay", "--policy", str(other)]
+    ours, theirs = pty.openpty()
+    subprocess.run(command, cwd=PROJECT, stdin=theirs, stdout=theirs, stderr=theirs, check=True, env={**os.environ, "TERM": "xterm"})
+    os.close(theirs)
+    seen = b""
+    with contextlib.suppress(OSError):  # EIO is a terminal's end of file.
+        while octets := os.read(ours, 65536):
+            seen += octets
+    os.close(ours)
+    lines = [re.sub(rb"\x1b\[[0-9;?]*[a-zA-Z]", b"", line).strip() for line in re.split(rb"[\r\n]+", seen)]
+    assert wanted.encode() in lines
+    assert any(line.startswith(b"addresses ") for line in lines), lines
