@@ -66,7 +66,8 @@ class Session(SMTP):
         self._client = self._peer = ""
         self._state = _State.OPEN
         self._mail: MailData | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._linger: asyncio.TimerHandle | None = None
+        self._committing: asyncio.Task[None] | None = None
         self._since = self._ends = self._data_due = 0.0
         self._inbox = b""
         self._replies: list[bytes] = []
@@ -89,8 +90,6 @@ class Session(SMTP):
             self._early = _has_spoken(wire.get_extra_info("socket"))
             if not self._early:
                 wire.write(self._terms.greeting)
-        if self._state is not _State.CLOSING:
-            self._tick()
 
     def data_received(self, octets: bytes) -> None:
         """Take what came, as far as we are not waiting for a commit or for the client to read our replies."""
@@ -117,9 +116,8 @@ class Session(SMTP):
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002
         """The connection is gone. A commit goes on, and holds the client's place until it has ended."""
         self._wire = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._linger is not None:
+            self._linger.cancel()
         if self._state is not _State.COMMITTING:
             self._state = _State.CLOSING
             self._forget_mail()
@@ -142,6 +140,24 @@ class Session(SMTP):
             self._end("stopping")
         elif self._state is _State.SHAKING_HANDS:
             self.abort()
+
+    def look_at_the_time(self, now: float) -> None:
+        """End the session if it has used up its time; called every second."""
+        state, settings = self._state, self._all.settings
+        if state is _State.COMMITTING or state is _State.CLOSING:
+            return
+        if state is _State.PROXIED:
+            due, reason = self._since + settings.idle_crowded, "proxy"
+        elif self._mail is not None:
+            due, reason = self._data_due, "slow"
+        else:
+            due, reason = self._since + (settings.idle_crowded if self._all.sources.crowded else settings.idle), "idle"
+        if now < due and now < self._ends:
+            return
+        if state is _State.SHAKING_HANDS:
+            self.abort()
+        else:
+            self._end(reason if due <= self._ends else "session-time")
 
     def abort(self) -> None:
         """Cut the connection."""
@@ -192,6 +208,9 @@ class Session(SMTP):
 
     def _advance(self) -> None:
         inbox, at = self._inbox, 0
+        if not inbox:
+            self._flush()
+            return
         self._inbox = b""
         while at < len(inbox) and self._state is _State.OPEN and not self._choked:
             if self._mail is not None:
@@ -203,12 +222,12 @@ class Session(SMTP):
                     self._overlong = True
                     at = len(inbox)
                 break
+            self._since = self._all.loop.time()
             self._line(inbox[at:end], more=end + 1 < len(inbox))
             at = end + 1
         if self._state is not _State.CLOSING:
             self._inbox = inbox[at:]
-        if self._replies:
-            self._flush()
+        self._flush()
 
     def _take_mail(self, mail: MailData, octets: bytes) -> bytes:
         """Take mail data; return what follows its end."""
@@ -230,7 +249,6 @@ class Session(SMTP):
 
     def _line(self, line: bytes, *, more: bool) -> None:
         """Do what a command line says; `more` tells that the client did not wait for the reply."""
-        self._since = self._all.loop.time()
         verb, _, argument = line.removesuffix(b"\r").partition(b" ")
         verb = verb.upper()
         if more and (verb in LAST_IN_GROUP or not self._dialogue.may_pipeline):
@@ -280,9 +298,11 @@ class Session(SMTP):
             self._begin_tls()
 
     def _flush(self) -> None:
-        if self._replies and self._wire is not None:
-            self._wire.write(b"".join(self._replies))
-        self._replies.clear()
+        replies = self._replies
+        if replies:
+            if self._wire is not None:
+                self._wire.write(b"".join(replies))
+            replies.clear()
 
     # From mail data to the commit
 
@@ -293,7 +313,8 @@ class Session(SMTP):
             self._replies += [reply.NO_ROOM] * (len(recipients) if self._terms.lmtp else 1)
             return
         self._state = _State.COMMITTING
-        self._all.run(self._commit(recipients, mail))
+        # Held here, or the loop may forget it; this session is held until it has ended.
+        self._committing = self._all.loop.create_task(self._commit(recipients, mail))
 
     async def _commit(self, recipients: list[Recipient], mail: MailData) -> None:
         """Hand the mail to intake and answer. The connection may end meanwhile; this does not."""
@@ -382,40 +403,14 @@ class Session(SMTP):
         self._forget_mail()
         if self._wire is not None:
             self._wire.close()
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
             if self._in_tls or self._wire.get_write_buffer_size():
                 # close() waits until the client has read what we said; not for ever.
-                self._timer = self._all.loop.call_later(_LINGER, self.abort)
+                self._linger = self._all.loop.call_later(_LINGER, self.abort)
 
     def _forget_mail(self) -> None:
         if self._mail is not None:
             self._all.held -= self._mail.held
             self._mail = None
-
-    def _tick(self) -> None:
-        """End a session that has used up its time, else look again when that may be. One timer a session, armed anew when it fires."""
-        now = self._all.loop.time()
-        settings = self._all.settings
-        again = now + settings.idle_crowded
-        if self._state is _State.COMMITTING:
-            self._timer = self._all.loop.call_at(again, self._tick)
-            return
-        if self._state is _State.PROXIED:
-            due, reason = self._since + settings.idle_crowded, "proxy"
-        elif self._mail is not None:
-            due, reason = self._data_due, "slow"
-        else:
-            due, reason = self._since + (settings.idle_crowded if self._all.sources.crowded else settings.idle), "idle"
-        if self._ends < due:
-            due, reason = self._ends, "session-time"
-        if now < due:
-            self._timer = self._all.loop.call_at(min(due, again), self._tick)
-        elif self._state is _State.SHAKING_HANDS:
-            self.abort()
-        else:
-            self._end(reason)
 
     def _fault(self, error: Exception) -> bytes:
         """Log a fault of ours, once a session; the client learns only that it may come again."""

@@ -12,7 +12,7 @@ from collections.abc import Coroutine
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import structlog
 
@@ -26,7 +26,15 @@ _RESERVED_FILES = 256
 _TOLD_EVERY = 60.0
 """Seconds between two log lines that sum up whom we turned away."""
 
-_Session = TypeVar("_Session")
+_ROUND = 1.0
+"""Seconds between two looks at who has used up his time: one timer for all costs less than one for each."""
+
+
+class _Timed(Protocol):
+    def look_at_the_time(self, now: float) -> None: ...
+
+
+_Session = TypeVar("_Session", bound=_Timed)
 
 Network = IPv4Network | IPv6Network
 
@@ -79,6 +87,7 @@ class Sessions(Generic[_Session]):
         """Whether the door is closing: nobody is let in any more."""
         self._open: set[_Session] = set()
         self._gone = asyncio.Event()
+        self._going_round = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._turned_away: Counter[str] = Counter()
 
@@ -105,6 +114,9 @@ class Sessions(Generic[_Session]):
         if reason is None:
             self._open.add(session)
             self._gone.clear()
+            if not self._going_round:
+                self._going_round = True
+                self.loop.call_later(_ROUND, self._go_round)
         return reason
 
     def leave(self, session: _Session, client: str) -> None:
@@ -114,6 +126,14 @@ class Sessions(Generic[_Session]):
             self.sources.leave(client)
             if not self._open:
                 self._gone.set()
+
+    def _go_round(self) -> None:
+        now = self.loop.time()
+        for session in self.open():
+            session.look_at_the_time(now)
+        self._going_round = bool(self._open)
+        if self._going_round:
+            self.loop.call_later(_ROUND, self._go_round)
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a task that no connection's end cancels."""
