@@ -97,7 +97,7 @@ class Bounced:
     name = "bounced"
 
     def __init__(self, home: Path, library: Path | None) -> None:
-        self._daemon = Daemon(home)
+        self._daemon = Daemon(home, settings={"kept": {"archive": ""}})  # as it comes
         with preloaded(library):
             self._daemon.start()
         self.address = self._daemon.smtp

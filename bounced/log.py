@@ -15,12 +15,12 @@ import io
 import json
 import logging
 import os
-import queue
 import re
 import secrets
 import select
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import IO, Any
@@ -36,6 +36,10 @@ ADDRESSES = ("plain", "hashed")
 
 _ADDRESS_FIELDS = frozenset({"rcpt", "forward_path", "final_recipient", "reverse_path"})
 _MOST_LINES = 10_000
+_MOST_AT_ONCE = 100
+_GATHERED_FOR = 0.01
+"""Seconds that a line may wait for others, so that they are written together."""
+
 _MOST_CHARS = 2_000
 """Longer values are cut: a diagnostic text may have a megabyte."""
 
@@ -43,6 +47,7 @@ _LIBRARY_LINES = 10
 """Lines a minute from the libraries: asyncio writes hundreds of tracebacks a second while descriptors are short."""
 
 _TOKEN = re.compile(r"(?<![a-z2-7])([a-z2-7]{7})[a-z2-7]{16}(?![a-z2-7])", re.IGNORECASE)
+_SHORTEST_TOKEN = 7 + 16
 _BARE = re.compile(r"[!#-<>-\[\]-~]+")
 """Values that need no quotes: printable ASCII without space, quote, equals sign and backslash."""
 
@@ -75,35 +80,46 @@ class Sink:
         self._told = 0
         self._note = note
         self._write = _writer(stream)
-        self._lines: queue.Queue[str | None] = queue.Queue(_MOST_LINES)
+        self._lines: deque[str] = deque()
+        self._wake = threading.Event()
+        self._closing = False
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
 
     def put(self, line: str) -> None:
         """Have a line written, or count it as dropped. Never blocks."""
-        try:
-            self._lines.put_nowait(line)
-        except queue.Full:
+        if len(self._lines) >= _MOST_LINES:
             self.dropped += 1
+            return
+        self._lines.append(line)
+        if not self._wake.is_set():
+            self._wake.set()
 
     def close(self, timeout: float = 1.0) -> None:
         """Wait until everything is written, at most `timeout` seconds: a stuck reader does not keep the daemon from ending."""
         atexit.unregister(self.close)
-        with contextlib.suppress(queue.Full):
-            self._lines.put(None, timeout=timeout)
-            self._thread.join(timeout)
+        self._closing = True
+        self._wake.set()
+        self._thread.join(timeout)
 
     def _run(self) -> None:
-        line: str | None = ""
-        while line is not None:
-            line = self._lines.get()
-            text = "" if line is None else line + "\n"
-            if self.dropped > self._told:
-                dropped, self._told = self.dropped - self._told, self.dropped
-                text = f"{self._note(dropped)}\n{text}"
-            # A reader that went away (EPIPE) is as good as one that does not read; there is nobody to tell.
-            with contextlib.suppress(OSError, ValueError):
-                self._write(text)
+        while not self._closing or self._lines:
+            self._wake.wait()
+            if not self._closing:
+                # Each waking takes the interpreter from whoever works: under load lines are gathered.
+                time.sleep(_GATHERED_FOR)
+            self._wake.clear()
+            while self._lines:
+                self._write_some()
+
+    def _write_some(self) -> None:
+        lines = [self._lines.popleft() for _ in range(min(len(self._lines), _MOST_AT_ONCE))]
+        if self.dropped > self._told:
+            dropped, self._told = self.dropped - self._told, self.dropped
+            lines.insert(0, self._note(dropped))
+        # A reader that went away (EPIPE) is as good as one that does not read; there is nobody to tell.
+        with contextlib.suppress(OSError, ValueError):
+            self._write("\n".join(lines) + "\n")
 
 
 def setup(settings: LogSettings, stream: IO[str], ring: KeyRing | None = None) -> Sink:
@@ -196,6 +212,8 @@ def _tame(_: object, __: str, event: Line) -> Line:
 
 
 def _cut(text: str) -> str:
+    if len(text) < _SHORTEST_TOKEN:
+        return text
     # A token that the cut would halve is recognized first.
     kept = _TOKEN.sub(r"\1...", text[: _MOST_CHARS + 64])[:_MOST_CHARS]
     return kept if len(text) <= _MOST_CHARS else f"{kept}...({len(text)} characters)"

@@ -21,6 +21,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import lru_cache
 from typing import Self
 
 from bounced.address import AddressKey
@@ -31,6 +32,7 @@ MAX_AGE_LIMIT = 180 * 86400
 """Seals older than this could not be told from future ones: half of the time in which the cut time comes round, less two weeks."""
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 _WRAP = 1 << 25
 _MAC_OCTETS = 10
 _SEAL = 23
@@ -103,9 +105,24 @@ class KeyRing:
 
 
 def _pseudonym(secret: bytes, address: AddressKey) -> str:
-    key = hmac.digest(secret, b"bounced forgotten addresses 1", "sha256")
-    digest = hmac.digest(key, address.encode("utf-8", "surrogatepass"), "sha256")
-    return base64.b32encode(digest[:20]).decode("ascii").lower()
+    return _base32(_hmac(_pseudonym_key(secret), address.encode("utf-8", "surrogatepass"))[:20])
+
+
+@lru_cache(maxsize=32)
+def _pseudonym_key(secret: bytes) -> bytes:
+    return hmac.digest(secret, b"bounced forgotten addresses 1", "sha256")
+
+
+def _hmac(secret: bytes, message: bytes) -> bytes:
+    # Not hmac.digest(): it prepares the key each time, and lets go of the interpreter's lock, so that every waiting thread goes first.
+    prepared = _prepared(secret).copy()
+    prepared.update(message)
+    return prepared.digest()
+
+
+@lru_cache(maxsize=64)
+def _prepared(secret: bytes) -> hmac.HMAC:
+    return hmac.new(secret, digestmod="sha256")
 
 
 FORGOTTEN = "#"
@@ -224,7 +241,7 @@ def has_seal(local_part: str) -> bool:
 
 def _mac(secret: bytes, signed_at: int, scope: Scope, named: str) -> str:
     message = f"bounced return path 1\0{signed_at}\0{scope}\0{named}".encode()
-    return _base32(hmac.digest(secret, message, "sha256")[:_MAC_OCTETS])
+    return _base32(_hmac(secret, message)[:_MAC_OCTETS])
 
 
 def _tag(scope: Scope) -> str:
@@ -236,7 +253,9 @@ def _opaque_id(recipient: AddressKey) -> str:
 
 
 def _base32(octets: bytes) -> str:
-    return base64.b32encode(octets).decode("ascii").lower()
+    """Write 5, 10, 15 ... octets in base32 (RFC 4648 section 6), in lower case; a fifth of the time of base64.b32encode()."""
+    number = int.from_bytes(octets, "big")
+    return "".join([_PAIRS[number >> shift & 1023] for shift in range(len(octets) * 8 - 10, -1, -10)])
 
 
 def _cut_time(at: int) -> str:

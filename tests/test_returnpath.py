@@ -2,6 +2,7 @@
 
 import base64
 import dataclasses
+import hmac
 import random
 from collections.abc import Iterator
 
@@ -391,3 +392,15 @@ def test_secret_of_another_length(octets: int) -> None:
 def test_secrets_are_never_shown() -> None:
     """No representation of a key, a ring or a return path holds a secret."""
     assert "cccc" not in repr(RING.keys[0]) + repr(RING) + repr(PATH)
+
+
+@given(st.integers(0, 8).flatmap(lambda fives: st.binary(min_size=5 * fives, max_size=5 * fives)))
+def test_our_base32_is_that_of_the_rfc(octets: bytes) -> None:
+    """The fast way to write base32 gives what the library gives."""
+    assert returnpath._base32(octets) == base64.b32encode(octets).decode("ascii").lower()
+
+
+@given(st.binary(min_size=32, max_size=32), st.binary(max_size=200))
+def test_our_seal_is_an_hmac(secret: bytes, message: bytes) -> None:
+    """The MAC is HMAC-SHA256 (RFC 2104), whichever way it is computed, and however often with one key."""
+    assert returnpath._hmac(secret, message) == hmac.digest(secret, message, "sha256") == returnpath._hmac(secret, message)
