@@ -49,6 +49,13 @@ _OWNER = re.compile(
 _OWNED = re.compile(
     r" (?:for|of|in) (?:your(?! recipient)|(?:the |your )?(?:sender|sending|mail from|from|helo|ehlo|return[ -]path|envelope|client))\b"
 )
+_SENDER = re.compile(
+    r"(?:absender\w{0,9}|expediteur|remitente|remetente|mittente|afzender|afsender|avsender|nadawc[ya]|odesilatele|expeditorul(?:ui)?|gonder(?:en|ici)"
+    r"|felado"
+    r"|отправител\w{1,2}|відправник\w{0,2}|送信[者元]|発信者|差出人|[发發]件人|寄件[者人]|보낸 ?사람|발신[자인]|송신자"
+    r"|αποστολε\w{1,3})[^.:;!?,<]{0,40}$"
+)
+"""The word for sender in other languages, in the sentence of the death."""
 _OWNER_LIMIT = 100
 _OTHERS = ("recipient", "addressee", "destination", "rcpt")
 _SENDER_REFUSED = "sender * rejected"
@@ -186,15 +193,16 @@ def _said(rules: RuleSet, text: str) -> _Said:
 
 @lru_cache(maxsize=1024)
 def _found(rules: RuleSet, essence: str) -> tuple[Found, ...]:
-    return tuple(_of_the_sender(one, essence, rules) for one in rules.phrases.search(essence))
+    deadly = rules.deadly
+    return tuple([_of_the_sender(one, essence) if one.phrase in deadly else one for one in rules.phrases.search(essence)])
 
 
-def _of_the_sender(found: Found, essence: str, rules: RuleSet) -> Found:
+def _of_the_sender(found: Found, essence: str) -> Found:
     """Turn a death into a refusal of the sender where the words around it say whose it is: "your mailbox is closed"."""
-    if not any(rule.disposition is Disposition.HARD for rule in rules.by_phrase.get(found.phrase, ())) or found.phrase.startswith(_OTHERS):
+    if found.phrase.startswith(_OTHERS):
         return found
     begin = max(found.start - _OWNER_LIMIT, 0)
-    owner = _OWNER.search(essence[begin : found.start])
+    owner = _OWNER.search(essence[begin : found.start]) or _SENDER.search(essence[begin : found.end])
     if owner:
         return Found(_SENDER_REFUSED, begin + owner.start(), found.end)
     owned = _OWNED.match(essence, found.end)

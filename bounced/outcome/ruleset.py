@@ -10,6 +10,7 @@ from functools import cache
 from importlib import resources
 from typing import TypeVar
 
+from bounced.outcome import Disposition
 from bounced.outcome.phrases import PhraseIndex
 from bounced.outcome.rowfile import read_rows
 from bounced.outcome.rows import BlockList, Rows, Rule
@@ -34,7 +35,9 @@ OWNING = (
         "the",
     ),
     *("sender", "s", "e", "mail", "email", "user", "mailbox", "account", "address", "alias", "username", "domain", "host", "server", "mx"),
-    *("name", "record", "is", "was", "has", "been", "for", "of", "in"),
+    *("name", "record", "is", "was", "has", "been", "for", "of", "in", "absender", "absenders", "absenderadresse", "absenderdomain"),
+    *("expediteur", "remitente", "remetente", "mittente", "afzender", "afsender", "avsender", "nadawcy", "nadawca", "odesilatele"),
+    *("expeditorul", "expeditorului", "gonderen", "gonderici", "felado"),
 )
 """The words by which judge tells whose death is told."""
 
@@ -52,6 +55,8 @@ class RuleSet:
     provider_hosts: Mapping[str, str]
     provider_domains: Mapping[str, str]
     blocklist_marks: Mapping[str, BlockList]
+    deadly: frozenset[str]
+    """Phrases that can mean a dead address."""
 
     @classmethod
     def builtin(cls) -> "RuleSet":
@@ -119,6 +124,7 @@ def _index(rows: Rows) -> RuleSet:
         provider_hosts={host: provider.id for provider in rows.providers for host in provider.hosts},
         provider_domains={domain: provider.id for provider in rows.providers for domain in provider.domains},
         blocklist_marks=blocklist_marks,
+        deadly=frozenset(phrase for phrase, rules in by_phrase.items() if any(rule.disposition is Disposition.HARD for rule in rules)),
     )
 
 

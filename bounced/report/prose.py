@@ -66,7 +66,7 @@ _CHATTER = re.compile(
     r"""no[ ]action[ ]is[ ]required|delivery[ ]attempts[ ]will[ ]continue|you[ ]do[ ]not[ ]need[ ]to[ ]re-?send
     |this[ ]is[ ](?:a[ ])?(?:permanent[ ]error;[ ]i've|the[ ]mail[ ]system|the[ ]postfix|the[ ]qmail|a[ ]warning)
     | i'm[ ](?:sorry|afraid)|for[ ]further[ ]assistance|if[ ]you[ ]do[ ]so,[ ]please|delete[ ]your[ ]own[ ]text
-      |this[ ]message[ ]was[ ]created[ ]automatically|please[ ]do[ ]not[ ]reply
+      |this[ ]message[ ]was[ ]created[ ]automatically|please[ ](?:do[ ]not[ ])?reply|if[ ]you[ ]feel[ ]this
     | the[ ]message[ ]is[ ]kept[ ]in[ ]the[ ]queue|the[ ]original[ ]message[ ]was[ ]received|this[ ]is[ ]an[ ]automat(?:ed|ically)
       |this[ ]is[ ]a[ ]mime|the[ ]mail[ ]system[ ]*$|message[ ]identifier[ ]is
     | warning[ ]message[ ]only|warning[ ]only|multi-?part[ ]message|^hi[.!]|^hello|contact[ ]your[ ](?:postmaster|administrator)
@@ -173,15 +173,19 @@ def explanation_for_one(text: str, address: str) -> str:
     before: list[str] = []
     after: list[str] = []
     seen = wanted not in text.lower()
+    announced = False
     for paragraph in paragraphs(text):
         lower = paragraph.lower()
         if wanted in lower:
             seen = True
             naming.append(paragraph[max(0, lower.find(wanted) - 500) :][:LINE_LIMIT])
-        elif _TRANSCRIPT.search(paragraph) or _CODED.search(paragraph):
+            announced = lower.rstrip().endswith((":", "："))
+            continue
+        if announced or _TRANSCRIPT.search(paragraph) or _CODED.search(paragraph):
             telling.append(paragraph[:LINE_LIMIT])
         elif not _CHATTER.search(lower):
             (after if seen else before).append(paragraph[:LINE_LIMIT])
+        announced = False
     told = fields.clean("\n".join(naming + telling))
     if _says_more(told, address) and (_CODED.search(told) or _SAID.search(told.lower().replace(wanted, ""))):
         indented = [paragraph for paragraph in after if paragraph[:1] in " \t"]
@@ -224,7 +228,7 @@ def _with_explanation(status: RecipientStatus, told: dict[str, str]) -> Recipien
 
 
 _LISTED = re.compile(
-    r"^[ \t]*[-*•>·\d.)]{0,4}[ \t]*[\"'(]?<?([^\s<>@\"]{1,128}@[^\s<>@:;,()\"']{1,255})>?[\"')]?[ \t]{0,8}"
+    r"^[ \t]*[-*•>·\d.)]{0,4}[ \t]*(?:SMTP[ ])?[\"'(]?<?([^\s<>@\"]{1,128}@[^\s<>@:;,()\"']{1,255})>?[\"')]?[ \t]{0,8}"
     r"(?::|;|$|\.\.\.|\[|\(|->| on [A-Z]|,? (?:Invalid|is |has |was |does |unknown|not ))",
     re.MULTILINE,
 )

@@ -55,12 +55,12 @@ def test_corpus(counted: tuple[list[Mapping[str, int]], list[Mapping[str, int]]]
     """No good subscriber is lost, hardly a dead address is missed, and what is refused, full or gone is told apart."""
     elsewhere, lab = counted
     assert [share(part, "false-hard", "messages") for part in (elsewhere, lab)] == [0, 0]
-    assert share(elsewhere, "disp ok", "disp n") >= 99
-    assert share(elsewhere, "cat ok", "cat n") >= 96
-    assert sum(one.get("missed-hard", 0) for one in elsewhere) <= 2
+    assert share(elsewhere, "disp ok", "disp n") >= 99.7
+    assert share(elsewhere, "cat ok", "cat n") >= 99
+    assert sum(one.get("missed-hard", 0) for one in elsewhere) == 0
     # In the lab the label is what truly happened; where the report does not tell it ("retry timeout exceeded"), nobody can read it.
-    assert share(lab, "disp ok", "disp n") >= 98.5
-    assert share(lab, "cat ok", "cat n") >= 93.5
+    assert share(lab, "disp ok", "disp n") >= 98.7
+    assert share(lab, "cat ok", "cat n") >= 94
 
 
 def test_corpus_control(shared: Path, tmp_path: Path) -> None:

@@ -19,10 +19,13 @@ from tests.outcome.cases import RULES, judged, recipient, weighed
 
 FIELD = tomllib.loads((Path(__file__).parent / "field.toml").read_text("utf-8"))
 NEVER_HARD = tomllib.loads((Path(__file__).parent / "never_hard.toml").read_text("utf-8"))["texts"]
-_FIELD_TEXTS = [*NEVER_HARD, *(text for row in FIELD.values() for text in row["texts"])]
+SOURCES = [tomllib.loads((Path(__file__).parent / name).read_text("utf-8")) for name in ("replies.toml", "languages.toml")]
+_FIELD_TEXTS = [*NEVER_HARD, *(text for rows in (FIELD, *SOURCES) for row in rows.values() for text in row["texts"])]
 
 
-@pytest.mark.parametrize(("meaning", "text"), [(meaning, text) for meaning, row in FIELD.items() for text in row["texts"]])
+@pytest.mark.parametrize(
+    ("meaning", "text"), [(meaning, text) for rows in (FIELD, *SOURCES) for meaning, row in rows.items() for text in row["texts"]]
+)
 def test_replies_of_the_field(meaning: str, text: str) -> None:
     """What servers write in the field is judged as a careful reader judges it."""
     assert " ".join(judged(text)) == meaning

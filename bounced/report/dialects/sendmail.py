@@ -36,6 +36,8 @@ def read(letter: Letter) -> DeliveryReport | None:
     for match in _REFUSED.finditer(text):
         end = text.find("\n", match.end())
         end = len(text) if end < 0 else end
-        refused.append((match[1], text[max(at, match.start() - _CONTEXT_LIMIT) : end]))
+        told = text[max(at, match.start() - _CONTEXT_LIMIT) : end]
+        # What hosts before this one said is about others.
+        refused.append((match[1], told[max(told.lower().rfind("while talking to"), 0) :]))
         at = end
     return compose.of_sections(letter, READER, refused)
