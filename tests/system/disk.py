@@ -1,4 +1,4 @@
-"""A disk whose power can be cut: ext4 on a loop device, shut down without flushing its journal, as xfstests does with godown.
+"""A disk whose power can be cut: ext4 or xfs on a loop device, shut down without flushing its journal, as xfstests does with godown.
 
 For: showing what was on disk, and not only in the page cache. Never: a disk that lies about its own cache. Needs root.
 """
@@ -14,18 +14,23 @@ _SHUTDOWN = 0x8004587D
 _NO_LOG_FLUSH = 2
 
 
-class Disk:
-    """A small disk mounted at `path`, below `home`."""
+_MAKE = {"ext4": ("mkfs.ext4", "-q", "-F", "-m", "0", "-b", "4096", "-J", "size=4"), "xfs": ("mkfs.xfs", "-q", "-f")}
+_MOUNT = {"ext4": "loop", "xfs": "loop,nouuid"}
 
-    def __init__(self, home: Path) -> None:
+
+class Disk:
+    """A small disk mounted at `path`, below `home`, with a file system that is `ext4` or `xfs`."""
+
+    def __init__(self, home: Path, kind: str = "ext4") -> None:
         """Make the file system and mount it."""
+        self._kind = kind
         self.path = home / "disk"
         self.path.mkdir()
         self._home = home
         self._serial = 0
         with self._image.open("wb") as image:
-            image.truncate(256 << 20)  # sparse
-        _run("mkfs.ext4", "-q", "-F", "-m", "0", "-b", "4096", "-J", "size=4", str(self._image))
+            image.truncate(320 << 20)  # sparse; xfs is no smaller
+        _run(*_MAKE[kind], str(self._image))
         self._mount()
 
     def cut_power(self) -> None:
@@ -56,7 +61,7 @@ class Disk:
         return self._home / f"disk-{self._serial}.img"
 
     def _mount(self) -> None:
-        _run("mount", "-o", "loop", str(self._image), str(self.path))
+        _run("mount", "-o", _MOUNT[self._kind], str(self._image), str(self.path))
         _run("mount", "--make-private", str(self.path))
 
 

@@ -30,6 +30,8 @@ class Way:
     name: str
     die: Callable[[Daemon, Load], None]
     finds_out: str
+    full: int = 200
+    """Rounds at full count."""
     database: Path | None = None
 
 
@@ -57,15 +59,16 @@ def killed_in_sync(daemon: Daemon, load: Load) -> None:
 
 
 @pytest.fixture
-def disk(tmp_path: Path, as_root: None, need_program: Callable[[str], str]) -> Iterator[Disk]:
-    """A disk whose power can be cut."""
-    need_program("mkfs.ext4")
-    one = Disk(tmp_path)
+def disk(request: pytest.FixtureRequest, tmp_path: Path, as_root: None, need_program: Callable[[str], str]) -> Iterator[Disk]:
+    """A disk whose power can be cut, with the file system that the test is named after."""
+    kind = "xfs" if "xfs" in request.node.name else "ext4"
+    need_program(f"mkfs.{kind}")
+    one = Disk(tmp_path, kind)
     yield one
     one.remove()
 
 
-@pytest.fixture(params=["kill -9", "SIGKILL in fdatasync", "power cut"])
+@pytest.fixture(params=["kill -9", "SIGKILL in fdatasync", "power cut on ext4", "power cut on xfs"])
 def way(request: pytest.FixtureRequest) -> Way:
     """Each way to die."""
     if request.param == "kill -9":
@@ -86,7 +89,8 @@ def way(request: pytest.FixtureRequest) -> Way:
         load.stop()
         disk.power_up()
 
-    return Way(request.param, lose_power, "commit_without_sync", disk.path / "bounced.db")
+    full = 50 if "xfs" in request.param else 200
+    return Way(request.param, lose_power, "commit_without_sync", full, disk.path / "bounced.db")
 
 
 def die_and_rise(daemon: Daemon, mint: Mint, way: Way) -> Death:
@@ -136,7 +140,7 @@ def integrity(database: Path) -> str:
 def test_nothing_acknowledged_is_lost(way: Way, rounds: Callable[[int, int], int], figure: Callable[[str], None]) -> None:
     """Under 16 clients the daemon dies again and again; it starts again, knows every acknowledged bounce, and its file is sound."""
     with alive(database=way.database) as daemon:
-        assert losing(die_again_and_again(daemon, way, rounds(10, 200), way.name, figure)) == 0
+        assert losing(die_again_and_again(daemon, way, rounds(max(3, way.full // 20), way.full), way.name, figure)) == 0
         assert daemon.stop() == 0
         assert integrity(daemon.database) == "ok"
 
@@ -144,6 +148,6 @@ def test_nothing_acknowledged_is_lost(way: Way, rounds: Callable[[int, int], int
 def test_the_fault_of_this_way_is_found_out(way: Way, rounds: Callable[[int, int], int], figure: Callable[[str], None]) -> None:
     """Control: a daemon that answers before COMMIT, or commits without a sync, loses bounces in nine of ten rounds."""
     with alive("tests.system.faulty", way.finds_out, database=way.database) as daemon:
-        deaths = die_again_and_again(daemon, way, rounds(5, 50), f"{way.name}, {way.finds_out}", figure)
+        deaths = die_again_and_again(daemon, way, rounds(max(3, way.full // 40), way.full // 4), f"{way.name}, {way.finds_out}", figure)
         # A death between two batches may find nobody waiting: two rounds are left for that where there are few.
         assert len(deaths) - losing(deaths) <= max(2, len(deaths) / 10)
