@@ -1,0 +1,137 @@
+"""Memory or descriptors run out: the daemon may die of it, but never says 250 to what is lost, and never 5xx."""
+
+import os
+import random
+import resource
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import lacking
+from tests.system.ask import Mailer
+from tests.system.bounces import Mint
+from tests.system.daemon import Daemon, alive
+from tests.system.load import Bounce, Load
+from tests.system.waiting import until
+
+_CGROUPS = Path("/sys/fs/cgroup/memory")
+
+
+@pytest.fixture
+def memory_cgroup(as_root: None) -> Iterator[Path]:
+    """A control group (v1) whose memory can be limited."""
+    group = _CGROUPS / f"bounced-test-{os.getpid()}"
+    try:
+        group.mkdir()
+    except OSError:
+        lacking("memory control groups, version 1")
+    yield group
+    group.rmdir()
+
+
+def heavy(mint: Callable[[], Bounce], octets: int) -> Callable[[], Bounce]:
+    """Return what makes bounces that bring back a long mail."""
+    text = b"Good news, and more of it.\r\n" * (octets // 28)
+
+    def make() -> Bounce:
+        recipient, return_path, content = mint()
+        return recipient, return_path, content.replace(b"Good news.\r\n", text)
+
+    return make
+
+
+def missing_of(daemon: Daemon, load: Load) -> int:
+    """Count what the daemon does not know of what was acknowledged."""
+    with Mailer(daemon.door("socketmap")) as mailer:
+        return len(mailer.missing(load.acknowledged))
+
+
+def tighten(group: Path) -> None:
+    """Leave no room for anything more than there is."""
+    with suppress(OSError):  # what is used cannot be given back
+        while True:
+            used = int((group / "memory.usage_in_bytes").read_text())
+            (group / "memory.limit_in_bytes").write_text(str(used - (256 << 10)))
+
+
+def test_killed_for_want_of_memory(memory_cgroup: Path, rounds: Callable[[int, int], int], figure: Callable[[str], None]) -> None:
+    """The kernel kills the daemon when its memory runs out, under load, again and again: nothing acknowledged is missing."""
+    acknowledged = 0
+    with alive() as daemon:
+        mint = Mint(daemon)
+        for _ in range(rounds(3, 20)):
+            load = Load(daemon.smtp, heavy(mint, 1 << 20), clients=8)
+            (memory_cgroup / "memory.limit_in_bytes").write_text("-1")
+            (memory_cgroup / "cgroup.procs").write_text(str(daemon.pid))
+            load.start()
+            try:
+                load.wait_for(random.randint(1, 60))
+                tighten(memory_cgroup)
+                assert daemon.wait() == -signal.SIGKILL
+            finally:
+                daemon.kill()
+                load.stop()
+            daemon.start()
+            assert load.refused == []
+            assert missing_of(daemon, load) == 0
+            acknowledged += len(load.acknowledged)
+    figure(f"killed for want of memory {rounds(3, 20)} times: {acknowledged} acknowledged, 0 missing")
+
+
+@contextmanager
+def limited(daemon: Daemon, limit: int, most: int) -> Iterator[None]:
+    """Let the daemon have no more than `most` of something (setrlimit(2)) meanwhile."""
+    soft, hard = resource.prlimit(daemon.pid, limit)
+    resource.prlimit(daemon.pid, limit, (most, hard))
+    try:
+        yield
+    finally:
+        resource.prlimit(daemon.pid, limit, (soft, hard))
+
+
+def in_want(daemon: Daemon, limit: int, most: Callable[[], int], rounds: int, load: Load, *, until_refused: bool) -> int:
+    """Let something run out again and again under load; return how many acknowledged are missing at the end."""
+    load.start()
+    try:
+        load.wait_for(50)
+        for _ in range(rounds):
+            replies, refused = len(load.acknowledged) + len(load.refused), len(load.refused)
+            with limited(daemon, limit, most()):
+                if until_refused:
+                    until(lambda refused=refused: len(load.refused) > refused, "a bounce to be put off", shown=daemon.log)  # type: ignore[misc]
+                else:
+                    load.wait_for(replies - refused + 30)
+            load.wait_for(len(load.acknowledged) + 10)
+    finally:
+        load.stop()
+    assert all(400 <= code < 500 for _, (code, _) in load.refused)
+    missing = missing_of(daemon, load)
+    assert daemon.stop() == 0
+    return missing
+
+
+def test_without_memory_bounces_are_put_off(daemon: Daemon, rounds: Callable[[int, int], int], figure: Callable[[str], None]) -> None:
+    """When no more memory is to be had (RLIMIT_AS), every reply is 250 for what is on disk, or 4xx; then the same process goes on."""
+    load = Load(daemon.smtp, heavy(Mint(daemon), 2 << 20), clients=8)
+
+    def less() -> int:
+        return int(Path(f"/proc/{daemon.pid}/statm").read_text().split()[0]) * resource.getpagesize() - (8 << 20)
+
+    missing = in_want(daemon, resource.RLIMIT_AS, less, rounds(3, 20), load, until_refused=True)
+    figure(f"no memory {rounds(3, 20)} times: {len(load.acknowledged)} acknowledged, {missing} missing, {len(load.refused)} put off")
+    assert missing == 0
+
+
+def test_without_descriptors_bounces_are_taken_on(daemon: Daemon, rounds: Callable[[int, int], int], figure: Callable[[str], None]) -> None:
+    """When no more descriptors are to be had, open sessions go on, and what they bring is committed."""
+    load = Load(daemon.smtp, Mint(daemon), clients=8)
+
+    def as_many() -> int:
+        return len(list(Path(f"/proc/{daemon.pid}/fd").iterdir()))
+
+    missing = in_want(daemon, resource.RLIMIT_NOFILE, as_many, rounds(3, 20), load, until_refused=False)
+    figure(f"no descriptors {rounds(3, 20)} times: {len(load.acknowledged)} acknowledged, {missing} missing, {len(load.refused)} put off")
+    assert missing == 0
