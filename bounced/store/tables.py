@@ -55,13 +55,17 @@ _HISTORY = f"""{_BACK}
 _ALL_STANDINGS = """
     SELECT address, scope, cause, category, since, released_at, detail FROM standing
     WHERE (address, scope) > (?, ?) ORDER BY address, scope LIMIT ?"""
+# A piece at a time: one read of all would hold the log fast for seconds, and sort all of it in memory.
+_PIECE_END = "SELECT address, scope FROM standing WHERE (address, scope) > (?, ?) ORDER BY address, scope LIMIT 1 OFFSET ?"
 _BLOCKS = """
-    SELECT cause, count(*) FROM standing WHERE cause IS NOT NULL
-        AND ifnull(json_extract(detail, '$.until') > :now, 1) AND ifnull(json_extract(detail, '$.rests_until') <= :now, 1)
-    GROUP BY cause"""
+    SELECT CASE WHEN ifnull(json_extract(detail, '$.until') > :now, 1) AND ifnull(json_extract(detail, '$.rests_until') <= :now, 1)
+        THEN cause END AS block, sum(scope = '*'), count(*)
+    FROM standing WHERE (address, scope) > (:address, :scope) AND (address, scope) <= (:last_address, :last_scope) GROUP BY block"""
 _OUTCOMES = """
-    SELECT CAST(json_extract(detail, '$.outcome.{path}') AS BLOB) AS word, count(*) FROM event
-    WHERE id > ? AND at >= ? AND kind = 'bounced' AND word IS NOT NULL GROUP BY word"""
+    SELECT CAST(json_extract(detail, '$.outcome.category') AS BLOB) AS category,
+        CAST(json_extract(detail, '$.outcome.blocker.name') AS BLOB) AS blocker, count(*)
+    FROM event WHERE id > ? AND id <= ? AND at >= ? AND kind = 'bounced' GROUP BY category, blocker"""
+_AFTER_ALL = "\U0010ffff"
 _READ_AT_ONCE = 20_000
 _UNTOUCHED = standing_row(Standing(scope=EVERYWHERE))[1:]
 _ADD_EVENT = "INSERT INTO event (at, kind, address, scope, token, detail, previous) VALUES (?, ?, ?, ?, ?, ?, ?)"
@@ -272,14 +276,24 @@ def standings(connection: sqlite3.Connection, after: Place | None, limit: int) -
 
 def overview(connection: sqlite3.Connection, since: int, now: int) -> Overview:
     """Count what there is. Raises sqlite3.Error."""
-    known = known_addresses(connection)
-    blocks = connection.execute(_BLOCKS, {"now": now}).fetchall()
+    known, blocks = 0, Counter[Cause]()
+    last: tuple[str, str] | None = ("", "")
+    while last is not None:
+        after, last = last, connection.execute(_PIECE_END, (*last, _READ_AT_ONCE - 1)).fetchone()
+        words = dict(zip(("address", "scope", "last_address", "last_scope"), (*after, *(last or (_AFTER_ALL, ""))), strict=True))
+        for letter, addresses, times in connection.execute(_BLOCKS, {**words, "now": now}).fetchall():
+            known += addresses
+            if letter is not None:
+                blocks[CAUSES[letter]] += times
+    categories, blockers = Counter[str](), Counter[str]()
     before = connection.execute(_LAST_BEFORE, (since - _LATE,)).fetchall()
-    seen: dict[str, Counter[str]] = {"category": Counter(), "blocker.name": Counter()}
-    for path, counter in seen.items():
-        rows = connection.execute(_OUTCOMES.format(path=path), (before[0][0] if before else 0, since)).fetchall()
-        counter.update({octets.decode("utf-8", "replace"): times for octets, times in rows})
-    return Overview(known, {CAUSES[letter]: times for letter, times in blocks}, seen["category"], seen["blocker.name"])
+    ((newest,),) = connection.execute("SELECT ifnull(max(id), 0) FROM event").fetchall()
+    for first in range(before[0][0] if before else 0, newest, _READ_AT_ONCE):
+        for category, blocker, times in connection.execute(_OUTCOMES, (first, first + _READ_AT_ONCE, since)).fetchall():
+            for counter, octets in ((categories, category), (blockers, blocker)):
+                if octets is not None:
+                    counter[octets.decode("utf-8", "replace")] += times
+    return Overview(known, blocks, categories, blockers)
 
 
 def forget(connection: sqlite3.Connection, key: AddressKey) -> None:

@@ -17,8 +17,8 @@ from bounced.address import AddressKey
 from bounced.fault import OperatorFault
 from bounced.outcome import Disposition
 from bounced.policy import Policy
-from bounced.record import AddressRecord
-from bounced.store import StoreFault, files, sqlite
+from bounced.record import AddressRecord, Blocked
+from bounced.store import StoreFault, files, sqlite, tables
 from bounced.store.reader import SqliteReader
 from bounced.store.sqlite import SqliteStore
 from tests.store.events import ANNA, BERT, NEWS, NOON, bounced
@@ -270,6 +270,20 @@ async def test_a_reader_without_end_cannot_grow_the_log_without_end(tmp_path: Pa
     assert (await store.record(bounced(2000))).fresh
     assert _log_octets(path) < 500_000
     await store.close()
+
+
+async def test_an_overview_is_read_in_pieces(sqlite_store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However short the pieces, the sums are the same: no piece reads twice what another has read, and none leaves anything out."""
+    for mail in range(25):
+        await sqlite_store.record(
+            bounced(mail, Disposition.HARD if mail % 2 else Disposition.BLOCKED, AddressKey(f"user{mail}@example.org"))
+        )
+        await sqlite_store.record(Blocked(at=mail, key=AddressKey(f"user{mail}@example.org"), scope=NEWS, by="me", reason="so"))
+    whole = await sqlite_store.overview(0, 10)
+    assert (whole.known, sum(whole.blocks.values()), sum(whole.categories.values())) == (25, 12 + 25, 25)
+    for piece in (1, 2, 3, 7, 25, 26, 50):
+        monkeypatch.setattr(tables, "_READ_AT_ONCE", piece)
+        assert await sqlite_store.overview(0, 10) == whole
 
 
 async def test_a_reader_of_its_own_sees_what_was_committed(sqlite_store: SqliteStore, tmp_path: Path) -> None:
