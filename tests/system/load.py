@@ -39,6 +39,11 @@ class Load:
         for thread in self._threads:
             thread.start()
 
+    @property
+    def running(self) -> int:
+        """How many sessions go on: the server has cut the others."""
+        return self._running
+
     def wait_for(self, count: int) -> None:
         """Return the moment that `count` bounces are acknowledged in all."""
         with self._news:

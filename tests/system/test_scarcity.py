@@ -17,6 +17,7 @@ from tests.system.daemon import Daemon, alive
 from tests.system.load import Bounce, Load
 from tests.system.waiting import until
 
+CLIENTS = 8
 _CGROUPS = Path("/sys/fs/cgroup/memory")
 
 
@@ -63,7 +64,7 @@ def test_killed_for_want_of_memory(memory_cgroup: Path, rounds: Callable[[int, i
     with alive() as daemon:
         mint = Mint(daemon)
         for _ in range(rounds(3, 20)):
-            load = Load(daemon.smtp, heavy(mint, 1 << 20), clients=8)
+            load = Load(daemon.smtp, heavy(mint, 1 << 20), clients=CLIENTS)
             (memory_cgroup / "memory.limit_in_bytes").write_text("-1")
             (memory_cgroup / "cgroup.procs").write_text(str(daemon.pid))
             load.start()
@@ -92,46 +93,53 @@ def limited(daemon: Daemon, limit: int, most: int) -> Iterator[None]:
         resource.prlimit(daemon.pid, limit, (soft, hard))
 
 
-def in_want(daemon: Daemon, limit: int, most: Callable[[], int], rounds: int, load: Load, *, until_refused: bool) -> int:
-    """Let something run out again and again under load; return how many acknowledged are missing at the end."""
+def without_memory(daemon: Daemon, load: Load) -> None:
+    """Take memory away until a bounce is put off or a session cut."""
     load.start()
     try:
-        load.wait_for(50)
-        for _ in range(rounds):
-            replies, refused = len(load.acknowledged) + len(load.refused), len(load.refused)
-            with limited(daemon, limit, most()):
-                if until_refused:
-                    until(lambda refused=refused: len(load.refused) > refused, "a bounce to be put off", shown=daemon.log)  # type: ignore[misc]
-                else:
-                    load.wait_for(replies - refused + 30)
-            load.wait_for(len(load.acknowledged) + 10)
+        load.wait_for(10)
+        most = int(Path(f"/proc/{daemon.pid}/statm").read_text().split()[0]) * resource.getpagesize()
+
+        def felt() -> bool:
+            nonlocal most
+            most -= 64 << 10
+            resource.prlimit(daemon.pid, resource.RLIMIT_AS, (most, resource.RLIM_INFINITY))
+            return bool(load.refused) or load.running < CLIENTS
+
+        with limited(daemon, resource.RLIMIT_AS, most):
+            until(felt, "a bounce to be put off, or a session to be cut", shown=daemon.log)
     finally:
         load.stop()
-    assert all(400 <= code < 500 for _, (code, _) in load.refused)
-    missing = missing_of(daemon, load)
-    assert daemon.stop() == 0
-    return missing
 
 
-def test_without_memory_bounces_are_put_off(daemon: Daemon, rounds: Callable[[int, int], int], figure: Callable[[str], None]) -> None:
-    """When no more memory is to be had (RLIMIT_AS), every reply is 250 for what is on disk, or 4xx; then the same process goes on."""
-    load = Load(daemon.smtp, heavy(Mint(daemon), 2 << 20), clients=8)
-
-    def less() -> int:
-        return int(Path(f"/proc/{daemon.pid}/statm").read_text().split()[0]) * resource.getpagesize() - (8 << 20)
-
-    missing = in_want(daemon, resource.RLIMIT_AS, less, rounds(3, 20), load, until_refused=True)
-    figure(f"no memory {rounds(3, 20)} times: {len(load.acknowledged)} acknowledged, {missing} missing, {len(load.refused)} put off")
+def test_without_memory_nothing_is_lost(daemon: Daemon, rounds: Callable[[int, int], int], figure: Callable[[str], None]) -> None:
+    """When no more memory is to be had (RLIMIT_AS), sessions are cut or get 4xx; what got 250 is on disk, and the same process goes on."""
+    mint = heavy(Mint(daemon), 2 << 20)
+    loads = [Load(daemon.smtp, mint, clients=CLIENTS) for _ in range(rounds(3, 20))]
+    for load in loads:
+        without_memory(daemon, load)
+    missing = sum(missing_of(daemon, load) for load in loads)
+    acknowledged, refused = sum(len(load.acknowledged) for load in loads), [code for load in loads for _, (code, _) in load.refused]
+    figure(f"no memory {len(loads)} times: {acknowledged} acknowledged, {missing} missing, {len(refused)} put off")
     assert missing == 0
+    assert all(400 <= code < 500 for code in refused)
+    assert daemon.stop() == 0
 
 
 def test_without_descriptors_bounces_are_taken_on(daemon: Daemon, rounds: Callable[[int, int], int], figure: Callable[[str], None]) -> None:
     """When no more descriptors are to be had, open sessions go on, and what they bring is committed."""
-    load = Load(daemon.smtp, Mint(daemon), clients=8)
-
-    def as_many() -> int:
-        return len(list(Path(f"/proc/{daemon.pid}/fd").iterdir()))
-
-    missing = in_want(daemon, resource.RLIMIT_NOFILE, as_many, rounds(3, 20), load, until_refused=False)
+    load = Load(daemon.smtp, Mint(daemon), clients=CLIENTS)
+    load.start()
+    try:
+        load.wait_for(50)
+        for _ in range(rounds(3, 20)):
+            with limited(daemon, resource.RLIMIT_NOFILE, len(list(Path(f"/proc/{daemon.pid}/fd").iterdir()))):
+                load.wait_for(len(load.acknowledged) + 30)
+            load.wait_for(len(load.acknowledged) + 10)
+    finally:
+        load.stop()
+    missing = missing_of(daemon, load)
     figure(f"no descriptors {rounds(3, 20)} times: {len(load.acknowledged)} acknowledged, {missing} missing, {len(load.refused)} put off")
     assert missing == 0
+    assert load.refused == []
+    assert daemon.stop() == 0
