@@ -22,6 +22,7 @@ import structlog
 
 from bounced import alarm, metrics, sockets, systemd
 from bounced.archive import Archive
+from bounced.clock import Clock
 from bounced.config import changed, load
 from bounced.consult import Consult
 from bounced.fault import OperatorFault, OwnFault
@@ -50,6 +51,8 @@ from bounced.store.sqlite import SqliteStore
 from bounced.trust import Trust
 
 _TIDY_SECONDS = 3600.0
+_CLOCK = Clock()
+
 _FLUSH_SECONDS = 10.0
 """Counts of refused mail are stored this often: a crash loses at most so many of them, and never a bounce."""
 
@@ -164,7 +167,7 @@ async def _build(config: Config, ring: KeyRing, stack: contextlib.AsyncExitStack
         unread=unread,
         archive=archive,
         trust=Trust(verp=config.return_path.unsigned, feedback=frozenset(config.feedback.mailboxes), networks=config.feedback.trusted),
-        clock=time.time,
+        clock=_CLOCK,
         ours=_ours(config),
     )
     stack.push_async_callback(_flush, intake)
@@ -213,7 +216,7 @@ def _smtp_door(config: Config, intake: Intake) -> SmtpDoor:
         disk=config.store.database.parent,
         min_free=config.smtp.min_free,
     )
-    return SmtpDoor(intake, settings, time.time)
+    return SmtpDoor(intake, settings, _CLOCK)
 
 
 def _build_query(config: Config, ring: KeyRing, stack: contextlib.AsyncExitStack) -> _Parts:
@@ -234,7 +237,7 @@ def _build_query(config: Config, ring: KeyRing, stack: contextlib.AsyncExitStack
 def _asked(config: Config, return_path: ReturnPath, store: Store, stack: contextlib.AsyncExitStack) -> _Parts:
     """Build what answers questions from a store."""
     unread = Maildir(config.kept.unread, config.kept.quota)
-    consult = Consult(domain=config.return_path.domains[0], return_path=return_path, store=store, unread=unread, clock=time.time)
+    consult = Consult(domain=config.return_path.domains[0], return_path=return_path, store=store, unread=unread, clock=_CLOCK)
     stack.push_async_callback(consult.drain)
     ask = config.query
     query, http = QueryDoor(consult, QuerySettings(milter_signs=ask.milter_signs)), HttpDoor(consult)
@@ -404,7 +407,7 @@ async def _tidy_now_and_then(unread: Maildir, archive: Archive | None) -> None:
         try:
             await unread.tidy()
             if archive is not None:
-                await archive.tidy(int(time.time()))
+                await archive.tidy(int(_CLOCK()))
         except (OSError, OwnFault) as error:
             structlog.get_logger("daemon").warning("daemon.untidy", why=str(error))
 
@@ -412,7 +415,7 @@ async def _tidy_now_and_then(unread: Maildir, archive: Archive | None) -> None:
 async def _settle(store: Store) -> None:
     """Let incidents feel that time passes."""
     try:
-        alarm.tell(await store.settle(int(time.time())))
+        alarm.tell(await store.settle(int(_CLOCK())))
     except OwnFault as fault:
         structlog.get_logger("daemon").warning("daemon.incidents_waiting", why=str(fault))
 
@@ -429,7 +432,7 @@ async def _take_stock(store: Store) -> None:
     while True:
         began = time.monotonic()
         try:
-            counted = await store.overview(int(time.time()), int(time.time()))
+            counted = await store.overview(int(_CLOCK()), int(_CLOCK()))
             opened = Counter(incident.kind.value for incident in store.incidents() if incident.closed_at is None)
         except OwnFault:
             pass  # the lookups tell of it; old numbers are no harm

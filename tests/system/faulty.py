@@ -9,6 +9,7 @@ import hmac
 import socket
 import sqlite3
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -94,6 +95,11 @@ def clear_in_trouble() -> None:
     _replace(daemon, "Consult", Careless)
 
 
+def believe_any_clock() -> None:
+    """Break what clock.py is for: time is what the system shows, whatever it shows."""
+    _replace(daemon, "_CLOCK", time.time)
+
+
 def lose_releases() -> None:
     """Break promise 6: a release is written down, and undoes nothing."""
     _replace(policy, "_released", lambda record, _standing, _at: record)
@@ -109,6 +115,7 @@ FAULTS = {
         clear_in_trouble,
         call_home,
         lose_releases,
+        believe_any_clock,
     )
 }
 
