@@ -1,13 +1,16 @@
 """What the store costs, against the same work one transaction a record through plain aiosqlite, in the same run.
 
-    python -m benchmarks.store [--records N] [--addresses N] [--delay MILLISECONDS]
+    python -m benchmarks.store [--records N] [--addresses N] [--delay MILLISECONDS] [--only WHAT]
 
-Prints JSON lines: records/s and CPU per record with 1, 50 and 500 callers; syncs per record; microseconds per lookup; octets per address.
-Rounds of ours and the peer's alternate, and medians are printed with their spread. Syncs are counted, and delayed if asked, by strace.
+Prints JSON lines: records/s and CPU per record with 1, 50 and 500 callers; syncs per record; the longest commit, and how long the log
+gets; what a record and a lookup cost in a store of so many addresses, against an almost empty one; octets per address; seconds to open.
+Rounds of both sides alternate, and medians are printed with their spread. Syncs are counted, and delayed if asked, by strace. `--only` is
+one of throughput, syncs, commits, size.
 """
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import statistics
@@ -25,7 +28,7 @@ from bounced.outcome import Category, Disposition, Outcome
 from bounced.policy import Policy
 from bounced.record import Bounced
 from bounced.scope import EVERYWHERE, Scope
-from bounced.store import files, rows, tables
+from bounced.store import StoreFault, files, rows, tables
 from bounced.store.sqlite import SqliteStore
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
@@ -157,56 +160,151 @@ def syncs(records: int, delay: int) -> None:
         )  # fmt: skip
 
 
-def fill(path: Path, addresses: int, ordered: bool) -> None:
-    """Fill a store with blocked addresses, each with its event, through the store's own SQL."""
+def commits(records: int) -> None:
+    """Time every commit with 50 callers, as they wait for it, and look how long the log gets; once more while a reader holds it fast."""
+    with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as place:
+        for held in (False, True):
+            say(
+                what="commits",
+                reader="holds the log fast" if held else "none",
+                **asyncio.run(timed(Path(place) / f"{held}.db", records, held)),
+            )
+
+
+async def timed(path: Path, records: int, held: bool) -> dict[str, float]:
+    """Record with 50 callers; return the times that they waited, the longest log, and how many were refused."""
+    store = await SqliteStore.open(path, Policy())
+    log = files.beside(path, "-wal")
+    waits: list[float] = []
+    longest, refused = 0, 0
+    reader = files.connect_reader(path)
+    if held:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM event").fetchall()
+
+    async def record(one: Bounced) -> None:
+        nonlocal longest, refused
+        began = time.perf_counter()
+        try:
+            await store.record(one)
+            waits.append(time.perf_counter() - began)
+        except StoreFault:
+            refused += 1
+        longest = max(longest, log.stat().st_size)
+
+    await drive(record, 50, [event(number) for number in range(records)])
+    reader.close()
+    await store.close()
+    waits.sort()
+    return {
+        "recorded": len(waits), "refused": refused, "longest_log_mib": round(longest / 2**20, 1),
+        "p50_ms": round(waits[len(waits) // 2] * 1e3, 2),
+        "p99_ms": round(waits[len(waits) * 99 // 100] * 1e3, 2), "longest_ms": round(waits[-1] * 1e3, 1),
+    }  # fmt: skip
+
+
+def fill(path: Path, addresses: int) -> None:
+    """Fill a store with blocked addresses, each with its event, in the order in which the database grows by itself."""
     claim = files.Claim(path)
     connection = files.open_claimed(path, claim)
-    keys = [event(number).key for number in range(addresses)]
-    for number, key in enumerate(sorted(keys) if ordered else keys):
-        if number % 10_000 == 0:
-            if number:
-                connection.execute("COMMIT")
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            connection.execute("BEGIN IMMEDIATE")
-        one = event(number)
-        one = Bounced(**{name: getattr(one, name) for name in one.__dataclass_fields__} | {"key": key})
-        tables.record(connection, one, rows.event_row(one), Policy())
+    connection.execute("PRAGMA synchronous = OFF")
+    row = rows.event_row(event(0))
+    connection.execute("BEGIN IMMEDIATE")
+    for first in range(0, addresses, 100_000):
+        some = [event(number) for number in range(first, min(first + 100_000, addresses))]
+        connection.executemany(
+            "INSERT INTO event (at, kind, address, scope, token, detail) VALUES (?, 'bounced', ?, 'news', ?, ?)",
+            [(one.at, one.key, rows.pack(one.token), row.detail) for one in some],
+        )
+    keys = sorted((event(number).key, number) for number in range(addresses))
+    connection.executemany(
+        "INSERT INTO standing (address, scope, cause, category, since, known_since, last_event) VALUES (?, '*', 'h', 0, ?, ?, ?)",
+        ((key, 1_750_000_000, 1_750_000_000, number + 1) for key, number in keys),
+    )
     connection.execute("COMMIT")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     octets = dict(connection.execute("SELECT name, sum(pgsize) FROM dbstat GROUP BY name").fetchall())
-    mean = sum(map(len, keys)) / addresses
     say(
-        what="octets per address", addresses=addresses, order="sorted" if ordered else "as bounces come", mean_key=round(mean, 1),
+        what="octets per address", addresses=addresses, mean_key=round(sum(len(key) for key, _ in keys) / addresses, 1),
         standing=round(octets["standing"] / addresses, 1), event=round(octets["event"] / addresses, 1),
-        token=round(octets["event_token"] / addresses, 1),
+        token=round(octets["event_token"] / addresses, 1), megabytes=path.stat().st_size >> 20,
     )  # fmt: skip
-    started = time.perf_counter()
-    files.check(connection, path)
-    say(
-        what="quick_check seconds",
-        addresses=addresses,
-        seconds=round(time.perf_counter() - started, 2),
-        megabytes=path.stat().st_size >> 20,
-    )
     connection.close()
+    claim.write(files.State.CLOSED)
     claim.release()
 
 
-def lookups(path: Path, addresses: int) -> None:
-    """Time lookups of blocked and of unknown addresses."""
+def starts(path: Path, addresses: int) -> None:
+    """Time the start of the store: where it reads the whole file first, as after a crash, and where it need not."""
+    for after in ("a change of the file", "an orderly end"):
+        if after == "a change of the file":
+            os.utime(path)
+        began = time.perf_counter()
+        store = asyncio.run(opened(path))
+        say(what="seconds to open", after=after, addresses=addresses, seconds=round(store - began, 3))
+
+
+async def opened(path: Path) -> float:
+    """Open and close; return when it was open."""
+    store = await SqliteStore.open(path, Policy())
+    try:
+        return time.perf_counter()
+    finally:
+        await store.close()
+
+
+def sizes(records: int, addresses: int) -> None:
+    """Compare what records and lookups cost in a store of so many addresses and in one of a thousand."""
+    with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as place:
+        full, small = Path(place) / "full.db", Path(place) / "small.db"
+        for path, count in ((small, 1000), (full, addresses)):
+            fill(path, count)
+        starts(full, addresses)
+        cost: dict[str, dict[Path, list[float]]] = {}
+        for _ in range(5):
+            for path, count in ((small, 1000), (full, addresses)):
+                for what, each in (*lookups(path, count).items(), ("record", added(path, records))):
+                    cost.setdefault(what, {}).setdefault(path, []).append(each)
+        for what, sides in cost.items():
+            ours, theirs = sides[full], sides[small]
+            say(
+                what=f"cpu us a {what}", addresses=addresses, ours=round(statistics.median(ours), 1), peer="a store of 1,000 addresses",
+                theirs=round(statistics.median(theirs), 1), ratio=round(statistics.median(ours) / statistics.median(theirs), 2),
+                noise=round(max(ours) / min(ours), 2),
+            )  # fmt: skip
+
+
+_serial = itertools.count(1_000_000_000)
+
+
+def added(path: Path, records: int) -> float:
+    """Return the CPU microseconds of a record of a new address, 50 at a time."""
+
+    async def add() -> float:
+        store = await SqliteStore.open(path, Policy())
+        events = [event(next(_serial)) for _ in range(records)]
+        began = time.process_time()
+        await drive(store.record, 50, events)
+        took = time.process_time() - began
+        await store.close()
+        return took / records * 1e6
+
+    return asyncio.run(add())
+
+
+def lookups(path: Path, addresses: int) -> dict[str, float]:
+    """Return the CPU microseconds of a lookup of blocked and of unknown addresses."""
     reader = files.connect_reader(path)
     known = [event(number * 7919 % addresses).key for number in range(20_000)]
     unknown = [AddressKey(f"nobody{number * 7919}@example.org") for number in range(20_000)]
-    for name, keys in (("blocked", known), ("unknown", unknown)):
-        times = []
-        for key in keys:
-            started = time.perf_counter_ns()
-            blocked = tables.look_up(reader, key).block(EVERYWHERE, 0) is not None
-            times.append(time.perf_counter_ns() - started)
-            assert blocked == (name == "blocked")
-        times.sort()
-        say(what="lookup us", of=name, addresses=addresses, p50=times[len(times) // 2] / 1000, p99=times[len(times) * 99 // 100] / 1000)
+    found = {}
+    for name, keys in (("lookup of a blocked address", known), ("lookup of an unknown address", unknown)):
+        began = time.process_time()
+        blocked = sum(tables.look_up(reader, key).block(EVERYWHERE, 0) is not None for key in keys)
+        found[name] = (time.process_time() - began) / len(keys) * 1e6
+        assert blocked == (len(keys) if keys is known else 0)
     reader.close()
+    return found
 
 
 def main() -> None:
@@ -215,20 +313,22 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=20_000)
     parser.add_argument("--addresses", type=int, default=1_000_000)
     parser.add_argument("--delay", type=int, default=8)
+    parser.add_argument("--only", choices=["throughput", "syncs", "commits", "size"])
     parser.add_argument("--round", nargs=4, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.round:
         side, place, callers, records = chosen.round
         print(json.dumps(asyncio.run(run(side, Path(place) / "bounced.db", int(callers), int(records)))))
         return
-    throughput(chosen.records)
-    syncs(chosen.records // 4, chosen.delay)
-    with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as place:
-        for number, (addresses, ordered) in enumerate(((1000, False), (chosen.addresses, True), (chosen.addresses, False))):
-            path = Path(place) / f"{number}.db"
-            fill(path, addresses, ordered)
-            if not ordered:
-                lookups(path, addresses)
+    parts = {
+        "throughput": lambda: throughput(chosen.records),
+        "syncs": lambda: syncs(chosen.records // 4, chosen.delay),
+        "commits": lambda: commits(chosen.records * 4),
+        "size": lambda: sizes(chosen.records, chosen.addresses),
+    }
+    for name, measure in parts.items():
+        if chosen.only in (None, name):
+            measure()
 
 
 if __name__ == "__main__":
