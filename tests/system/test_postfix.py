@@ -6,7 +6,9 @@ and by LMTP.
 
 import json
 import re
+import select
 import shutil
+import signal
 import smtplib
 import sys
 import time
@@ -257,6 +259,25 @@ def test_with_the_daemon_down_each_door_does_what_its_recipe_promises(town: Town
         town.daemon.start()
     assert town.refusal("policy", dead).startswith("550")
     assert town.refusal("socketmap", dead).startswith("550")
+
+
+def test_with_the_daemon_hung_policy_has_a_limit_and_a_map_has_none(place: Path, need_postfix: None, name: Callable[[str], str]) -> None:
+    """Policy delegation goes on, or says 451, after its two seconds; a socketmap holds the session until the daemon answers."""
+    with founded(place / "hung", "smtp", {"policy": FAIL_OPEN, "closed": FAIL_CLOSED, "socketmap": MAP}, {}) as town:
+        live = name("live")
+        town.daemon.signal(signal.SIGSTOP)
+        assert town.refusal("policy", live) == ""
+        assert town.refusal("closed", live).startswith("451 4.3.5 ")
+        with town.postfix.connect("socketmap") as session:
+            session.ehlo()
+            session.mail("news@sender.example")
+            session.putcmd("rcpt", f"to:<{live}>")
+            assert session.sock is not None
+            # Longer than the limits above.
+            early, _, _ = select.select([session.sock], [], [], 4)
+            town.daemon.signal(signal.SIGCONT)
+            assert not early
+            assert session.getreply()[0] == 250
 
 
 def test_a_bounce_waits_in_the_senders_queue_while_the_daemon_is_down(town: Town, name: Callable[[str], str]) -> None:
