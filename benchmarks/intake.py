@@ -5,8 +5,9 @@
 The daemon runs as its operator runs it. Postfix (smtpd and cleanup; the mail stays in its hold queue, so that nothing is delivered) fsyncs
 each mail before its 250, as the daemon does; smtp-sink and aiosmtpd discard theirs, and are measured without the slow disk alone. Every
 message is another bounce of 4 KB. Prints JSON lines: wall time and CPU of all server processes, in microseconds a message, with 50
-sessions, a command at a time and pipelined; then both once more with every fsync slowed by 8 ms, by a library that is built and preloaded.
-Rounds rotate; medians are printed with their spread (interquartile range over median). Needs root, Postfix and gcc.
+sessions, a command at a time, pipelined, and in TLS with a connection for each message; then the first two once more with every fsync slowed by
+8 ms, by a library that is built and preloaded.
+Rounds rotate; medians are printed with their spread (interquartile range over median). Needs root, Postfix, openssl and gcc.
 """
 
 import argparse
@@ -16,6 +17,7 @@ import itertools
 import json
 import os
 import shutil
+import ssl
 import statistics
 import subprocess
 import sys
@@ -60,6 +62,7 @@ _FAILURES = (
     ("4.4.1", "connect to mx of {}: Connection timed out"),
 )
 _MODES = ("a command at a time", "pipelined")
+_IN_TLS = "a connection in TLS for each message"
 _SERIAL = itertools.count(1)
 
 
@@ -96,8 +99,9 @@ class Bounced:
 
     name = "bounced"
 
-    def __init__(self, home: Path, library: Path | None) -> None:
-        self._daemon = Daemon(home, settings={"kept": {"archive": ""}})  # as it comes
+    def __init__(self, home: Path, library: Path | None, certificate: Path) -> None:
+        # As it comes, but for the certificate.
+        self._daemon = Daemon(home, settings={"kept": {"archive": ""}, "smtp": {"tls_certificate": str(certificate)}})
         with preloaded(library):
             self._daemon.start()
         self.address = self._daemon.smtp
@@ -115,16 +119,20 @@ class Queueing:
 
     name = "postfix"
 
-    def __init__(self, home: Path, library: Path | None) -> None:
+    def __init__(self, home: Path, library: Path | None, certificate: Path) -> None:
         home.chmod(0o755)
         settings = {
             "relay_domains": DOMAIN,
             "relay_recipient_maps": "",
             "smtpd_sender_restrictions": "check_sender_access static:HOLD, permit",
             "smtpd_client_connection_count_limit": "0",
+            "smtpd_tls_security_level": "may",
+            "smtpd_tls_cert_file": str(certificate),
             "import_environment": "MAIL_CONFIG MAIL_DEBUG MAIL_LOGTAG TZ LANG=C LD_PRELOAD",
         }
         self._postfix = Postfix(home, doors={"in": {}}, settings=settings)
+        with (home / "etc" / "master.cf").open("a") as master:
+            master.write("tlsmgr unix - - n 1000? 1 tlsmgr\n")
         with preloaded(library):
             self._postfix.start()
         self.address = self._postfix._addresses["in"]
@@ -170,6 +178,15 @@ def _cpu_of(pid: int) -> float:
         return 0.0
 
 
+def certified(place: Path) -> Path:
+    """Make a key and a certificate, in one file."""
+    path, only = place / "mx.pem", place / "certificate.pem"
+    request = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=mx.example.net")
+    subprocess.run([*request, "-keyout", path, "-out", only], check=True, capture_output=True)
+    path.write_bytes(path.read_bytes() + only.read_bytes())
+    return path
+
+
 def built(place: Path) -> Path:
     """Build the library that slows each fsync by 8 ms."""
     source = place / "slow.c"
@@ -196,6 +213,36 @@ async def send(address: tuple[str, int], mode: str, mails: list[tuple[bytes, byt
     await asyncio.gather(*finished)
 
 
+async def send_in_tls(address: tuple[str, int], mails: list[tuple[bytes, bytes]], sessions: int) -> None:
+    """Bring each mail over a connection of its own, in TLS."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+
+    async def worker(number: int) -> None:
+        for mail in mails[number::sessions]:
+            reader, writer = await asyncio.open_connection(*address, local_addr=(f"127.78.{number}.1", 0))
+            await _replied(reader)
+            for octets, _ in ((b"EHLO mx.receiver.example\r\n", 1), (b"STARTTLS\r\n", 1)):
+                writer.write(octets)
+                await _replied(reader)
+            await writer.start_tls(context)
+            for octets, _ in steps_of(_MODES[0], [mail]):
+                writer.write(octets)
+                await _replied(reader)
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+
+    await asyncio.gather(*map(worker, range(sessions)))
+
+
+async def _replied(reader: asyncio.StreamReader) -> None:
+    line = b"250-"
+    while line[3:4] == b"-":
+        line = await reader.readline()
+    assert line[:1] in (b"2", b"3"), line
+
+
 def steps_of(mode: str, mails: list[tuple[bytes, bytes]]) -> list[tuple[bytes, int]]:
     """Return what a session sends, and how many replies it waits for after each part."""
     groups = [(b"MAIL FROM:<>\r\n", b"RCPT TO:<%s@%s>\r\n" % (local_part, DOMAIN.encode()), b"DATA\r\n") for local_part, _ in mails]
@@ -214,15 +261,19 @@ def measure(
     found: dict[tuple[str, str, str], list[float]] = {}
     # Not /tmp, which may be in memory.
     with tempfile.TemporaryDirectory(dir="/var/tmp") as ours, tempfile.TemporaryDirectory(dir="/var/tmp") as theirs:
-        bounced = Bounced(Path(ours), library)
-        servers = [bounced, Queueing(Path(theirs), library), *map(Discarding, discarding)]
+        bounced = Bounced(Path(ours), library, certificate)
+        servers = [bounced, Queueing(Path(theirs), library, certificate), *map(Discarding, discarding)]
         try:
             for number in range(rounds + 1):
                 for server in servers[number % len(servers) :] + servers[: number % len(servers)]:
-                    for mode in _MODES:
+                    # Hands are shaken where both sides are whole, and once is enough to know what it costs.
+                    for mode in _MODES if library or isinstance(server, Discarding) else (*_MODES, _IN_TLS):
                         mails = bounces(bounced.signer, messages)
                         cpu, began = server.cpu(), time.perf_counter()
-                        uvloop.run(send(server.address, mode, mails, sessions))
+                        if mode == _IN_TLS:
+                            uvloop.run(send_in_tls(server.address, mails, sessions))
+                        else:
+                            uvloop.run(send(server.address, mode, mails, sessions))
                         wall, used = time.perf_counter() - began, server.cpu() - cpu
                         if number:  # the first round warms up
                             found.setdefault((mode, "wall", server.name), []).append(wall / messages * 1e6)
@@ -243,9 +294,9 @@ def main() -> None:
         sys.exit("needs root and Postfix")
     with tempfile.TemporaryDirectory(dir="/var/tmp") as place:
         Path(place).chmod(0o755)
-        slow = built(Path(place))
+        slow, certificate = built(Path(place)), certified(Path(place))
         for fsync, library, discarding in (("as it is", None, ["smtp-sink", "aiosmtpd"]), ("8 ms slower", slow, [])):
-            found = measure(library, discarding, asked.messages, asked.rounds, asked.sessions)
+            found = measure(library, certificate, discarding, asked.messages, asked.rounds, asked.sessions)
             for mode, what, name in found:
                 if name == "bounced":
                     continue

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, pairwise
+from sys import intern
 from typing import NamedTuple
 
 from bounced.outcome.fold import fold_phrase, words
@@ -133,7 +134,8 @@ class PhraseIndex:
 
 
 def _pairs(phrase: str) -> set[Pair]:
-    return {pair for part in phrase.split("*") for pair in pairwise(_ASCII_WORD.findall(part))}
+    # One object a word, not one for each place where it stands: a megabyte of the daemon's memory.
+    return {pair for part in phrase.split("*") for pair in pairwise(map(intern, _ASCII_WORD.findall(part)))}
 
 
 def usable(phrase: str) -> bool:
