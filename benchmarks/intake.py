@@ -5,8 +5,8 @@
 The daemon runs as its operator runs it. Postfix (smtpd and cleanup; the mail stays in its hold queue, so that nothing is delivered) fsyncs
 each mail before its 250, as the daemon does; smtp-sink and aiosmtpd discard theirs, and are measured without the slow disk alone. Every
 message is another bounce of 4 KB. Prints JSON lines: wall time and CPU of all server processes, in microseconds a message, with 50
-sessions, a command at a time, pipelined, and in TLS with a connection for each message; then the first two once more with every fsync slowed by
-8 ms, by a library that is built and preloaded.
+sessions, a command at a time, pipelined, and in TLS with a connection for each message; then the first two once more with every fsync
+slowed by 8 ms, by a library that is built and preloaded.
 Rounds rotate; medians are printed with their spread (interquartile range over median). Needs root, Postfix, openssl and gcc.
 """
 
@@ -255,7 +255,7 @@ def steps_of(mode: str, mails: list[tuple[bytes, bytes]]) -> list[tuple[bytes, i
 
 
 def measure(
-    library: Path | None, discarding: list[str], messages: int, rounds: int, sessions: int
+    library: Path | None, certificate: Path, discarding: list[str], *, messages: int, rounds: int, sessions: int
 ) -> dict[tuple[str, str, str], list[float]]:
     """Return microseconds a message of wall time and of CPU by mode and server, a figure a round."""
     found: dict[tuple[str, str, str], list[float]] = {}
@@ -296,7 +296,7 @@ def main() -> None:
         Path(place).chmod(0o755)
         slow, certificate = built(Path(place)), certified(Path(place))
         for fsync, library, discarding in (("as it is", None, ["smtp-sink", "aiosmtpd"]), ("8 ms slower", slow, [])):
-            found = measure(library, certificate, discarding, asked.messages, asked.rounds, asked.sessions)
+            found = measure(library, certificate, discarding, messages=asked.messages, rounds=asked.rounds, sessions=asked.sessions)
             for mode, what, name in found:
                 if name == "bounced":
                     continue
