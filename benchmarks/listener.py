@@ -67,7 +67,7 @@ class _DiscardingIntake(_VerifyingIntake):
 async def serve_door(kind: type[Intake]) -> None:
     """Serve by the door, with an intake that keeps nothing."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
-    parts: dict[str, Any] = dict.fromkeys(("rules", "postmaster", "unread"))
+    parts: dict[str, Any] = dict.fromkeys(("rules", "postmaster", "unread", "ours"))
     store: Any = _NoStore()
     intake = kind(domains=("bounces.example.net",), return_path=_RETURN_PATH, clock=time.time, store=store, **parts)
     limits = SourceLimits(per_source=10_000, rate=1_000_000_000)

@@ -15,6 +15,7 @@ from bounced.intake import Admission, Intake, LocalMailbox
 from bounced.maildir import Maildir
 from bounced.outcome.ruleset import RuleSet
 from bounced.policy import Policy
+from bounced.provenance import Ours
 from bounced.record import AnyEvent
 from bounced.returnpath import Claims, KeyRing, ReturnPath
 from bounced.scope import DEFAULT_SCOPE
@@ -120,6 +121,7 @@ class House:
             postmaster=Maildir(tmp_path / "postmaster", 1 << 24),
             unread=Maildir(tmp_path / "unread", 1 << 24),
             clock=lambda: NOW,
+            ours=Ours(hosts=frozenset()),
         )
         self.doors: list[SmtpDoor] = []
         self._stock: list[asyncio.Server] = []
