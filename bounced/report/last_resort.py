@@ -23,7 +23,7 @@ _MACHINE = re.compile(
     r"mailer[-_. ]?daemon|post[-_.]?master|mail[-_. ]?deliver\w*|delivery[-_. ]?(?:sub)?system|mail[-_. ]?(?:sub)?system"
     r"|system administrator|^\"?administrator|mail administrator|"
     r"^<>$|daemon@|bounces?@|double-bounce|mail ?router|mmsc ndr|gateway|mailgate|interscan|mail error|undeliverable|smtp[-_.]?server"
-    r"|mxmail|returned mail",
+    r"|mxmail|returned mail|system attendant|microsoftexchange[0-9a-f]{6}|non-?delivery|\bndr@|e?mail[-_. ]?server\b|\bmailer@|virusalert@",
     re.IGNORECASE,
 )
 _SUBJECT = re.compile(
@@ -105,7 +105,11 @@ _ANSWER = re.compile(
     re.IGNORECASE,
 )
 """Subjects of answers and of what is forwarded, in the languages of common mail programs."""
-_DAEMON = re.compile(r"mailer[-_. ]?daemon|post[-_.]?master@|mail delivery (?:sub)?system|double-bounce@", re.IGNORECASE)
+_DAEMON = re.compile(
+    r"mailer[-_. ]?daemon|post[-_.]?master(?:@|>|$)|mail delivery (?:(?:sub)?system|service)|double-bounce@|^<>$|system attendant"
+    r"|microsoftexchange[0-9a-f]{6}|-daemon@",
+    re.IGNORECASE,
+)
 
 
 def sent_by_daemon(letter: Letter) -> bool:
@@ -116,6 +120,14 @@ def sent_by_daemon(letter: Letter) -> bool:
 def is_daemon(sender: str) -> bool:
     """Whether a From names a mail system's own mailbox."""
     return bool(_DAEMON.search(sender))
+
+
+def is_notice(letter: Letter) -> bool:
+    """Whether a letter that calls itself automatic opens as a bounce, says so, and names who failed: somebody other than its sender."""
+    if b"auto-submitted" not in letter.message.headers or by_person(letter) or _says_so(letter) != (True, True):
+        return False
+    named = prose.candidates(letter.note) if _SUBJECT.match(letter.subject.strip()) else []
+    return bool(named) and all(address.lower() not in letter.sender.lower() for address in named)
 
 
 def by_machine(letter: Letter) -> bool:

@@ -28,7 +28,10 @@ def read(content: bytes) -> Report:
 def _read(message: Message) -> Report | None:
     if message.over_limit and not message.parts:
         return None
-    report: Report | None = delivery_status.read(message) or feedback.read(message)
+    report: Report | None = delivery_status.read(message)
+    if report is not None and message.content_type != "multipart/report" and _attached(message):
+        report = None
+    report = report or feedback.read(message)
     if report is not None:
         return report
     receipt = automatic.receipt(message)
@@ -46,10 +49,15 @@ def _read(message: Message) -> Report | None:
     report = _nested(written)
     if report is not None:
         return report
-    if last_resort.sent_by_daemon(written):
+    if last_resort.sent_by_daemon(written) or last_resort.is_notice(written):
         return last_resort.read(written) or automatic.read(message)
     # Of a message that was not read to its end nobody can say that it is no bounce.
     return (None if message.over_limit else automatic.read(message)) or last_resort.read(written)
+
+
+def _attached(message: Message) -> bool:
+    """Whether a person, or a list, passes on the parts of another's report."""
+    return b"list-id" in message.headers or last_resort.by_person(letter(message))
 
 
 def _of_dialects(written: Letter) -> DeliveryReport | None:
