@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run test check lint types contracts lock bench acceptance clean
+.PHONY: help run test check lint types contracts lock bench acceptance deb man site clean
 
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -30,6 +30,16 @@ bench: .venv/dev  ## every benchmark, as JSON lines with peer, ratio and spread
 
 acceptance: .venv/dev  ## the same tests at full counts: hours, and root
 	BOUNCED_ACCEPTANCE=1 BOUNCED_REQUIRE_ALL=1 $(BIN)/python -m pytest
+
+deb:  ## a Debian package with everything in it, dist/bounced_VERSION_ARCH.deb
+	packaging/build
+
+man: .venv/runtime  ## the manual pages, below build/man
+	$(BIN)/python packaging/manpages.py build/man
+
+site: .venv/dev  ## the documents as a web site, below build/site
+	$(BIN)/pip install --quiet --disable-pip-version-check 'mkdocs>=1.6'
+	$(BIN)/mkdocs build --quiet --strict --config-file packaging/mkdocs.yml --site-dir ../build/site
 
 lock: .venv/dev  ## write the lock files anew from pyproject.toml
 	$(BIN)/pip install --quiet uv

@@ -189,7 +189,8 @@ class Consult:
                 was = f"{because}; it was {standing.cause}, {standing.category}"
                 await self._store.record(Blocked(at=now, key=pseudonym, scope=standing.scope, by=by, reason=was))
         await self._store.forget(key)
-        self._log.info("address.forgotten", rcpt=pseudonym, by=by)
+        if not is_drill(key):
+            self._log.info("address.forgotten", rcpt=pseudonym, by=by)
         return any(standing.blocks(now) for one in self._pseudonyms(key) for standing in self._store.look_up(one).standings)
 
     async def delivered(self, address: str, scope: Scope, *, by: str) -> Recorded:

@@ -21,6 +21,7 @@ from pathlib import Path
 import structlog
 
 from bounced import alarm, metrics, sockets, systemd
+from bounced.address import AddressKey
 from bounced.archive import Archive
 from bounced.clock import Clock
 from bounced.config import changed, load
@@ -45,7 +46,7 @@ from bounced.settings import CATEGORIES, Config
 from bounced.smtp.certificate import SOON, Certificate
 from bounced.smtp.certificate import load as load_certificate
 from bounced.smtp.door import SmtpDoor, SmtpSettings
-from bounced.store import Store, StoreFault
+from bounced.store import Store
 from bounced.store.relay import RelayedStore
 from bounced.store.sqlite import SqliteStore
 from bounced.trust import Trust
@@ -179,7 +180,7 @@ async def _build(config: Config, ring: KeyRing, stack: contextlib.AsyncExitStack
     chores = (
         _flush_now_and_then(intake, store),
         _tidy_now_and_then(unread, archive),
-        _feed_watchdog(partial(_readable, store)),
+        _feed_watchdog(partial(_works, store)),
         _take_stock(store),
         _scrub(store, end),
     )
@@ -229,7 +230,7 @@ def _build_query(config: Config, ring: KeyRing, stack: contextlib.AsyncExitStack
     # The configured address is the other role's; systemd may hand over another one.
     parts = replace(parts, doors={**parts.doors, "metrics": replace(parts.doors["metrics"], own=())})
     # A list that cannot be read is no reason to be started again: it is answered, and would not be mended.
-    for chore in (store.keep_open(), store.keep_known(), _feed_watchdog(lambda: True)):
+    for chore in (store.keep_open(), store.keep_known(), _feed_watchdog(_turns)):
         _begin(stack, chore)
     return parts
 
@@ -442,21 +443,33 @@ async def _take_stock(store: Store) -> None:
         await asyncio.sleep(max(_STOCK_SECONDS, 1000 * (time.monotonic() - began)))
 
 
-def _readable(store: Store) -> bool:
+async def _works(store: SqliteStore) -> bool:
+    """Do all that a bounce needs: a lookup, and a commit by the writing thread that reaches the disk.
+
+    A commit that fails is answered, and no new start would mend it; one that hangs keeps this from returning. A list that cannot be read is
+    read anew by a new start.
+    """
     try:
-        store.standings(None, 1)
-    except StoreFault:
+        store.look_up(AddressKey("health@invalid"))
+    except OwnFault:
         return False
+    with contextlib.suppress(OwnFault):
+        await store.probe()
     return True
 
 
-async def _feed_watchdog(healthy: Callable[[], bool]) -> None:
-    """Tell systemd that we live, while the loop turns and the list can be read."""
+async def _turns() -> bool:
+    """Do nothing but turn with the loop."""
+    return True
+
+
+async def _feed_watchdog(works: Callable[[], Awaitable[bool]]) -> None:
+    """Tell systemd that we live, as often as it wants, and only after the work was done for a trial."""
     seconds = systemd.watchdog_interval()
     if seconds is None:
         return
     while True:
-        if healthy():
+        if await works():
             systemd.notify("WATCHDOG=1")
         await asyncio.sleep(seconds / 3)
 

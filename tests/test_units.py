@@ -12,6 +12,9 @@ from bounced.config import settings
 
 _UNITS = Path(__file__).parents[1] / "systemd"
 _SOCKETS = sorted(_UNITS.glob("*.socket"))
+_SERVICES = sorted(_UNITS.glob("*.service"))
+_OF_QUERY = {"socketmap", "policy", "line", "milter", "http"}
+"""The doors of `serve --role query`."""
 
 
 def _read(unit: Path) -> configparser.RawConfigParser:
@@ -23,22 +26,23 @@ def _read(unit: Path) -> configparser.RawConfigParser:
 
 def _exposure(analyze: str, unit: Path) -> float:
     ran = subprocess.run([analyze, "security", "--offline=yes", "--no-pager", str(unit)], capture_output=True, text=True, timeout=60)
-    found = re.search(r"Overall exposure level for bounced\.service: ([0-9.]+)", ran.stdout)
+    found = re.search(r"Overall exposure level for \S+: ([0-9.]+)", ran.stdout)
     assert found, ran.stdout + ran.stderr
     return float(found[1])
 
 
 def _verify(analyze: str, directory: Path, unit: str, change: Callable[[str], str] = lambda text: text) -> str:
-    for file in (_UNITS / "bounced.service", *_SOCKETS):
+    for file in (*_SERVICES, *_SOCKETS):
         # The program and the manual are not installed where the tests run.
         text = file.read_text().replace("/usr/bin/bounced", "/bin/true")
         (directory / file.name).write_text(change(text) if file.name == unit else text)
     return subprocess.run([analyze, "verify", "--man=no", str(directory / unit)], capture_output=True, text=True, timeout=60).stderr
 
 
-def test_exposure_is_at_most_half(need_program: Callable[[str], str]) -> None:
-    """The service is exposed to at most 0.5 of 10."""
-    assert _exposure(need_program("systemd-analyze"), _UNITS / "bounced.service") <= 0.5
+@pytest.mark.parametrize("unit", _SERVICES, ids=lambda unit: unit.stem)
+def test_exposure_is_at_most_half(unit: Path, need_program: Callable[[str], str]) -> None:
+    """Each service is exposed to at most 0.5 of 10."""
+    assert _exposure(need_program("systemd-analyze"), unit) <= 0.5
 
 
 def test_exposure_notices_a_network(need_program: Callable[[str], str], tmp_path: Path) -> None:
@@ -49,7 +53,7 @@ def test_exposure_notices_a_network(need_program: Callable[[str], str], tmp_path
     assert _exposure(need_program("systemd-analyze"), tmp_path / "bounced.service") > 0.5
 
 
-@pytest.mark.parametrize("unit", ["bounced.service", *(socket.name for socket in _SOCKETS)])
+@pytest.mark.parametrize("unit", [unit.name for unit in (*_SERVICES, *_SOCKETS)])
 def test_unit_verifies(unit: str, need_program: Callable[[str], str], tmp_path: Path) -> None:
     """Systemd has nothing to say against a unit."""
     assert _verify(need_program("systemd-analyze"), tmp_path, unit) == ""
@@ -66,8 +70,11 @@ def test_socket_unit_fits_the_configuration(unit: Path) -> None:
     """A socket has the name by which the daemon asks for it, and the place that the configuration has by default."""
     section = _read(unit)["Socket"]
     name = section["FileDescriptorName"]
-    assert unit.name == f"bounced-{name}.socket"
-    assert section["Service"] == "bounced.service"
+    assert section["Service"] == ("bounced-query.service" if name in _OF_QUERY or "query" in unit.name else "bounced.service")
+    if unit.name == "bounced-postfix-policy.socket":
+        assert (section["SocketUser"], section["ListenStream"]) == ("postfix", "/var/spool/postfix/bounced/policy.sock")
+        return
+    assert unit.name == f"bounced-{'query-' if section['ListenStream'] == '127.0.0.1:9826' else ''}{name}.socket"
     if name == "smtp":
         assert re.findall(r"^ListenStream=(.*)$", unit.read_text(), re.MULTILINE) == ["0.0.0.0:25", "[::]:25"]
         assert settings()["smtp.listen"].default == '["0.0.0.0:25", "[::]:25"]'
@@ -83,9 +90,24 @@ def test_socket_unit_fits_the_configuration(unit: Path) -> None:
 
 
 def test_every_door_has_a_socket_unit() -> None:
-    """Each socket that the configuration knows can be handed over, but for the one between two roles of ours."""
-    doors = {"smtp", "lmtp", "metrics", *(path.partition(".")[2] for path in settings() if re.fullmatch(r"query\.(?!.*_|writer).*", path))}
-    assert {unit.stem.removeprefix("bounced-") for unit in _SOCKETS} == doors
+    """Each socket that the configuration knows can be handed over."""
+    doors = {"smtp", "lmtp", "metrics", *(path.partition(".")[2] for path in settings() if re.fullmatch(r"query\.(?!.*_).*", path))}
+    assert {_read(unit)["Socket"]["FileDescriptorName"] for unit in _SOCKETS} == doors
+
+
+def test_the_two_services_differ_in_their_role_alone() -> None:
+    """Each runs its role and wants the sockets of its role; they are confined alike, and reloaded together."""
+    takes, answers = (_read(_UNITS / f"{name}.service") for name in ("bounced", "bounced-query"))
+    assert takes["Service"]["ExecStart"].endswith("serve --role smtp")
+    assert answers["Service"]["ExecStart"].endswith("serve --role query")
+    differing = {name for name in takes["Service"] if answers["Service"].get(name) != takes["Service"][name]}
+    assert differing == {"ExecStart", "TimeoutStartSec"}
+    assert answers["Service"].keys() <= takes["Service"].keys()
+    assert takes["Unit"]["PropagatesReloadTo"] == "bounced-query.service"
+    assert set(answers["Unit"]["Wants"].split()) == {f"bounced-{name}.socket" for name in _OF_QUERY}
+    assert set(takes["Unit"]["Wants"].split()) == {"bounced-query.service", "bounced-smtp.socket", "bounced-writer.socket"}
+    for unit in (takes, answers):
+        assert unit["Install"]["Also"].split() == unit["Unit"]["Wants"].split()
 
 
 def test_only_the_daemons_group_may_change_the_list() -> None:

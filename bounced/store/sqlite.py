@@ -316,6 +316,10 @@ class SqliteStore(Lookups):
         row = event_row(event)
         return await self._done(lambda connection: tables.record(connection, event, row, self._policy))
 
+    async def probe(self) -> None:
+        """Commit what changes nothing, by the writing thread, to the disk. Raises StoreFault."""
+        await self._writer.submit(tables.touch)
+
     async def take_over(self, blocks: Sequence[Imported]) -> int:
         """Add the blocks of another list, in one transaction; return how many changed anything. Raises StoreFault."""
         changed = await self._done(lambda connection: tables.take_over(connection, blocks, self._policy))

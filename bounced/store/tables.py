@@ -175,6 +175,12 @@ def record(connection: sqlite3.Connection, event: AnyEvent, row: EventRow, polic
     return Recorded(before, after, fresh=True, held=held, turned=(*outages, *incidents.told(shelf, guarded)))
 
 
+def touch(connection: sqlite3.Connection) -> None:
+    """Write a page as it is. Raises sqlite3.Error."""
+    ((version,),) = connection.execute("PRAGMA user_version").fetchall()
+    connection.execute(f"PRAGMA user_version = {version}")
+
+
 def take_over(connection: sqlite3.Connection, blocks: Sequence[Imported], policy: Policy) -> int:
     """Add the blocks of another list; return how many changed anything. Raises RowError, sqlite3.Error.
 
