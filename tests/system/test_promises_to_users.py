@@ -175,6 +175,16 @@ def test_refused_because_of_us_tells_who_blocks_what_and_where_to_be_delisted(
     assert "Spamhaus" in event["outcome"]["blocker"]["name"]
     assert event["outcome"]["blocker"]["ours"] == "192.0.2.25"
     assert "spamhaus.org" in event["outcome"]["blocker"]["delisting"]
+    (line,) = [line for line in daemon.tell("incidents").splitlines() if "Spamhaus 192.0.2.25" in line]
+    assert "to be delisted: https://www.spamhaus.org/query/ip/192.0.2.25" in daemon.tell("incidents", "show", line.split()[0])
+
+
+@pytest.mark.parametrize("why", OUR_FAULT)
+def test_refused_because_of_us_is_an_incident_whoever_refuses(daemon: Daemon, mail: Callable[..., str], recipient: str, why: str) -> None:
+    """A spam filter without a name, a firewall, missing authentication: each is told to the operator, with the words and the domain."""
+    comes_back(daemon, mail(recipient), report(recipient, OUR_FAULT[why]))
+    shown = [daemon.tell("incidents", "show", line.split()[0]) for line in daemon.tell("incidents").splitlines()]
+    assert any(OUR_FAULT[why].reply[:40] in one and "receiver.example" in one for one in shown)
 
 
 @pytest.mark.parametrize("shape", ["forged", "unsigned", "somebody else's"])

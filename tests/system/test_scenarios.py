@@ -8,6 +8,7 @@ import asyncio
 import itertools
 import json
 import re
+import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -250,7 +251,37 @@ def test_who_forges_our_name_is_told_once_with_advice() -> None:
         told = daemon.tell("backscatter")
         assert "strict SPF" in told
         assert "DMARC" in told
-        assert re.search(r"forged +[0-9]+  127\.", told)
+        assert re.search(r"forged +[0-9]+  from [0-9]+ networks, most from 127\.", told)
+        assert daemon.tell("list") == ""
+
+
+def test_a_stolen_account_is_told_once_with_advice() -> None:
+    """Bounces of spam that left by our server, and for which no mailer asked, are one alarm that says what to look at; nobody is blocked.
+
+    As many bounces of mail that only says so, by a line below that of who took it from a stranger, are none.
+    """
+    left_here = (
+        f"Received: from laptop (dsl.example.net [198.51.100.7]) by {socket.gethostname()} with ESMTPSA; Mon, 1 Jun 2026 10:00:00 +0000"
+    )
+    elsewhere = "Received: from dsl.example.net ([198.51.100.7]) by mx.receiver.example with ESMTP; Mon, 1 Jun 2026 10:00:01 +0000"
+    spam = report("victim@receiver.example", NO_SUCH_USER)
+    head = b"From: news@sender.example"
+
+    def returned(*lines: str) -> bytes:
+        return spam.replace(head, "".join(f"{line}\r\n" for line in lines).encode() + head, 1)
+
+    with alive() as daemon:
+        for content in (returned(elsewhere, left_here), returned(left_here)):
+            assert opened(daemon) == []
+            for _ in range(25):
+                assert bring(daemon.smtp, f"postmaster@{DOMAIN}", [content])[0][0] == 250
+        until(lambda: opened(daemon), "the alarm", 60, shown=daemon.log)
+        (alarm,) = opened(daemon)
+        assert "kind=compromised" in alarm
+        shown = daemon.tell("incidents", "show", identity(daemon))
+        assert "unsigned mail: 25 bounces" in shown
+        assert "change that account's credentials" in shown
+        assert "find the messages in the mail log" in shown
         assert daemon.tell("list") == ""
 
 
