@@ -256,10 +256,7 @@ def test_who_forges_our_name_is_told_once_with_advice() -> None:
 
 
 def test_a_stolen_account_is_told_once_with_advice() -> None:
-    """Bounces of spam that left by our server, and for which no mailer asked, are one alarm that says what to look at; nobody is blocked.
-
-    As many bounces of mail that only says so, by a line below that of who took it from a stranger, are none.
-    """
+    """Bounces of spam that left by our server are one alarm that says what to do, and block nobody; of spam that only says so, none."""
     left_here = (
         f"Received: from laptop (dsl.example.net [198.51.100.7]) by {socket.gethostname()} with ESMTPSA; Mon, 1 Jun 2026 10:00:00 +0000"
     )
