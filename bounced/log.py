@@ -10,6 +10,7 @@ of the libraries (asyncio, uvicorn) come the same way, as event `library.said`. 
 import atexit
 import base64
 import contextlib
+import hashlib
 import hmac
 import io
 import json
@@ -18,11 +19,13 @@ import os
 import re
 import secrets
 import select
+import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import IO, Any
 
 from bounced.returnpath import KeyRing
@@ -51,6 +54,10 @@ _SHORTEST_TOKEN = 7 + 16
 _BARE = re.compile(r"[!#-<>-\[\]-~]+")
 """Values that need no quotes: printable ASCII without space, quote, equals sign and backslash."""
 
+JOURNAL = "/run/systemd/journal/socket"
+"""Where the journal takes entries with fields."""
+
+_FIELD = re.compile(r"[A-Z][A-Z0-9_]{0,63}")
 _PRIORITY = {"critical": 2, "error": 3, "warning": 4, "info": 6, "debug": 7}
 _ESCAPES = {chr(code): f"\\x{code:02x}" for code in (*range(0x20), 0x7F)} | {
     "\n": "\\n",
@@ -79,7 +86,8 @@ class Sink:
         self.dropped = 0
         self._told = 0
         self._note = note
-        self._write = _writer(stream)
+        write = _writer(stream)
+        self._write = _to_journal(write) if _is_journal(stream) else _to_stream(write)
         self._lines: deque[str] = deque()
         self._wake = threading.Event()
         self._closing = False
@@ -119,7 +127,7 @@ class Sink:
             lines.insert(0, self._note(dropped))
         # A reader that went away (EPIPE) is as good as one that does not read; there is nobody to tell.
         with contextlib.suppress(OSError, ValueError):
-            self._write("\n".join(lines) + "\n")
+            self._write(lines)
 
 
 def setup(settings: LogSettings, stream: IO[str], ring: KeyRing | None = None) -> Sink:
@@ -241,10 +249,34 @@ class _Render:
         prefix = f"<{_PRIORITY[level]}>" if self.journal else ""
         if self.json_lines:
             # DEL is the one control character that JSON does not escape.
-            return prefix + json.dumps(event).replace("\x7f", "\\u007f")
-        head = [] if self.journal else [event["time"], level]
-        words = [f"{name}={_word(name, value)}" for name, value in event.items() if name not in {"time", "level", "event"}]
-        return prefix + " ".join([*head, _escaped(event["event"]), *words])
+            line = json.dumps(event).replace("\x7f", "\\u007f")
+        else:
+            head = [] if self.journal else [event["time"], level]
+            words = [f"{name}={_word(name, value)}" for name, value in event.items() if name not in {"time", "level", "event"}]
+            line = " ".join([*head, _escaped(event["event"]), *words])
+        return _entry(event, prefix, line) if self.journal else line
+
+
+def _entry(event: Mapping[str, Any], prefix: str, line: str) -> str:
+    """Return an entry for the journal: the line, and each value as a field of its own (systemd.journal-fields(7)).
+
+    All is printable ASCII, so no value can begin another field. Before a name that the journal may not have, the field is left out.
+    """
+    fields = {"PRIORITY": prefix[1:2], "SYSLOG_IDENTIFIER": "bounced", "MESSAGE_ID": message_id(str(event["event"]))}
+    fields |= {
+        f"BOUNCED_{name.upper()}": "" if value is None else _escaped(_plain(value)) for name, value in event.items() if name != "time"
+    }
+    return "\n".join((f"MESSAGE={line}", *(f"{name}={value}" for name, value in fields.items() if _FIELD.fullmatch(name))))
+
+
+def _plain(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@lru_cache(256)
+def message_id(event: str) -> str:
+    """Return the id by which the journal knows all lines of one event: `journalctl MESSAGE_ID=...`."""
+    return hashlib.sha256(f"bounced {event}".encode("ascii", "backslashreplace")).hexdigest()[:32]
 
 
 def _word(name: str, value: object) -> str:
@@ -276,6 +308,26 @@ def _writer(stream: IO[str]) -> Callable[[str], object]:
     except (io.UnsupportedOperation, AttributeError):
         return stream.write
     return lambda text: _write_all(descriptor, text.encode("ascii"))
+
+
+def _to_stream(write: Callable[[str], object]) -> Callable[[Sequence[str]], object]:
+    return lambda lines: write("\n".join(lines) + "\n")
+
+
+def _to_journal(write: Callable[[str], object]) -> Callable[[Sequence[str]], object]:
+    """Give entries to the journal by its own protocol (https://systemd.io/JOURNAL_NATIVE_PROTOCOL/); what it does not take, as a line."""
+
+    def give(entries: Sequence[str]) -> None:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal:
+            for entry in entries:
+                try:
+                    journal.sendto(f"{entry}\n".encode("ascii"), JOURNAL)
+                except OSError:
+                    message, _, fields = entry.partition("\n")
+                    priority = re.search(r"^PRIORITY=(.)$", fields, re.MULTILINE)
+                    write(f"<{priority[1] if priority else 6}>{message.removeprefix('MESSAGE=')}\n")
+
+    return give
 
 
 def _write_all(descriptor: int, octets: bytes) -> None:

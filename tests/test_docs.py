@@ -10,7 +10,7 @@ import pytest
 from bounced.cli import cli
 
 ROOT = Path(__file__).resolve().parents[1]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "README.ja.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def commands(group: click.Group, before: str = "bounced") -> Iterator[tuple[str, click.Command]]:
@@ -81,3 +81,28 @@ def test_no_document_names_a_place_of_one_machine() -> None:
     found = [path.name for path in DOCUMENTS if re.search(r"/(?:root|work|home/\w+)/", path.read_text())]
 
     assert found == []
+
+
+def fenced(text: str) -> list[str]:
+    """Return the fenced blocks of a document, with their marks."""
+    return re.findall(r"^ *```(\S.*?)^ *```$", text, re.DOTALL | re.MULTILINE)
+
+
+def test_the_japanese_readme_says_the_same() -> None:
+    """README.ja.md has the commands and blocks of README.md, letter by letter and in their order, as many sections, and the same links."""
+    english, japanese = ((ROOT / name).read_text() for name in ("README.md", "README.ja.md"))
+
+    assert fenced(japanese) == fenced(english)
+    assert len(fenced(english)) >= 5
+    assert [line.partition(" ")[0] for line in japanese.splitlines() if line.startswith("#")] == [
+        line.partition(" ")[0] for line in english.splitlines() if line.startswith("#")
+    ]
+    links = [sorted(set(re.findall(r"\]\((docs/[^)]+)\)", text))) for text in (english, japanese)]
+    assert links[0] == links[1]
+
+
+def test_another_command_in_japanese_is_noticed() -> None:
+    """Control: a block that differs in one letter is not the same."""
+    text = (ROOT / "README.ja.md").read_text()
+
+    assert fenced(text.replace("make test ", "make tests ")) != fenced(text)

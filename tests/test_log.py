@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -19,7 +20,7 @@ import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bounced.log import LogSettings, setup
+from bounced.log import LogSettings, message_id, setup
 from bounced.record import Blocked, Bounced, Complained, Delivered, Noticed, Released
 from bounced.returnpath import Key, KeyRing
 
@@ -222,7 +223,7 @@ def test_stuck_reader_does_not_keep_us_from_ending() -> None:
     """Closing gives up on a pipe that nobody reads; a whole process ends too."""
     code = """
 import os, sys, structlog
-from bounced.log import LogSettings, setup
+from bounced.log import LogSettings, message_id, setup
 reader, writer = os.pipe()
 sink = setup(LogSettings(), os.fdopen(writer, "w"))
 for _ in range(20000):
@@ -309,3 +310,32 @@ other.info("no")
     assert {"new.event", "bounce.bounced", "name"} <= found
     assert not found <= _documented()
     assert "no" not in found
+
+
+def test_the_journal_gets_fields(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An entry has the line, its priority, the id of its event, and each value as a field that no stranger's text can leave."""
+    place = str(tmp_path / "journal")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as journal, (tmp_path / "log").open("w+") as stream:
+        journal.bind(place)
+        journal.settimeout(20)
+        found = os.fstat(stream.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino}")
+        monkeypatch.setattr("bounced.log.JOURNAL", place)
+        sink = setup(LogSettings(), stream)
+        structlog.get_logger().warning("bounce.bounced", rcpt="joe@example.org", fresh=True, diagnostic="550 no\nPRIORITY=0\x1b[31m")
+        entry = journal.recv(65536).decode("ascii")
+        sink.close()
+
+    fields = dict(line.split("=", 1) for line in entry.splitlines())
+    assert fields == {
+        "MESSAGE": r'bounce.bounced rcpt=<joe@example.org> fresh=true diagnostic="550 no\nPRIORITY=0\x1b[31m"',
+        "PRIORITY": "4",
+        "SYSLOG_IDENTIFIER": "bounced",
+        "MESSAGE_ID": message_id("bounce.bounced"),
+        "BOUNCED_LEVEL": "warning",
+        "BOUNCED_EVENT": "bounce.bounced",
+        "BOUNCED_RCPT": "joe@example.org",
+        "BOUNCED_FRESH": "true",
+        "BOUNCED_DIAGNOSTIC": r"550 no\nPRIORITY=0\x1b[31m",
+    }
+    assert message_id("bounce.bounced") != message_id("bounce.noticed")
