@@ -26,7 +26,7 @@ contracts: .venv/dev
 	$(BIN)/lint-imports --no-cache
 
 bench: .venv/dev  ## every benchmark, as JSON lines with peer, ratio and spread
-	for program in benchmarks/*.py; do $(BIN)/python $$program || exit 1; done
+	for program in benchmarks/*.py; do $(BIN)/python -m benchmarks.$$(basename $$program .py) || exit 1; done
 
 acceptance: .venv/dev  ## the same tests at full counts: hours, and root
 	BOUNCED_ACCEPTANCE=1 BOUNCED_REQUIRE_ALL=1 $(BIN)/python -m pytest

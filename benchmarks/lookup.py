@@ -1,7 +1,12 @@
-"""Lookups on the sockets against redis, in the same run: `python benchmarks/lookup.py [--rounds N] [--seconds S] [--addresses N]`.
+"""Lookups on the sockets against redis and Postfix's own tables, in the same run: `python -m benchmarks.lookup [--rounds N] [--seconds S]`.
 
 For: goal numbers as JSON lines, each a ratio against its peer, medians of rotated rounds, with the noise (half the range between the
-quartiles, over the median). Never: a number without its peer. Needs redis-server in the PATH; the line about client libraries redis-py.
+quartiles, over the median). Served by `bounced serve --role query` as it is run. Never: a number without its peer; every round asks for
+other addresses, so that no answer is one that was given just before. Needs redis-server in the PATH; root and Postfix for the line about
+its tables, redis-py for the one about client libraries; what is missing is said. `--large` compares ten million addresses with a thousand.
+
+The asking is done in Python on the same two cores: at 50 connections it, and not redis, is what limits redis. So beside the rate each line
+tells how much CPU the server took for an answer.
 """
 
 import argparse
@@ -12,104 +17,150 @@ import select
 import shutil
 import signal
 import socket
+import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 
-import uvloop
-
+from bounced.address import AddressKey
 from bounced.client import Client
-from bounced.consult import Consult
-from bounced.http import HttpDoor
-from bounced.listen import QueryDoor, QuerySettings
-from bounced.maildir import Maildir
 from bounced.policy import Policy
-from bounced.returnpath import Key, KeyRing, ReturnPath
-from bounced.scope import DEFAULT_SCOPE, EVERYWHERE
+from bounced.record import Blocked
+from bounced.scope import EVERYWHERE
 from bounced.store.sqlite import SqliteStore
+from tests.system.bounces import Mint
+from tests.system.daemon import Daemon
+from tests.system.load import Load
+from tests.system.postfix import Postfix
 
 BATCH = 100
+ASKED = 5000
+"""Different addresses that a round asks for, of either kind."""
+PROJECT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is asked: a path, a request, the octets at which its answer ends, and how many of them a request has."""
+    """What is asked: a path, requests by turns, the octets at which an answer ends, and how many of them an answer has."""
 
     name: str
     path: str
-    request: bytes
+    requests: Sequence[bytes]
     end: bytes
     ends: int = 1
     reconnects: bool = False
 
 
 def address(number: int) -> str:
+    """On the list."""
     return f"person.{number}@example{number % 100}.org"
 
 
-async def serve(directory: Path, addresses: int) -> None:
-    """The daemon's query role: the real store, the real doors."""
-    store = await SqliteStore.open(directory / "bounced.db", Policy())
-    return_path = ReturnPath(ring=KeyRing((Key("a", b"k" * 32),)), scopes=(DEFAULT_SCOPE,))
-    consult = Consult(
-        domain="bounces.example.net", return_path=return_path, store=store, unread=Maildir(directory / "unread", 1), clock=time.time
-    )
+def stranger(number: int) -> str:
+    """Not on the list, and as long."""
+    return f"nobody.{number}@example{number % 100}.org"
+
+
+async def fill(database: Path, addresses: int) -> None:
+    """Put the first addresses on the list, by the store's own way."""
+    store = await SqliteStore.open(database, Policy())
     for begin in range(0, addresses, 500):
-        block = [consult.block(address(number), EVERYWHERE, by="benchmark", reason="x") for number in range(begin, begin + 500)]
-        await asyncio.gather(*block)
-    door, http = QueryDoor(consult, QuerySettings()), HttpDoor(consult)
-    for name in ("socketmap", "line", "policy"):
-        await door.listen(bound(directory / name), name)
-    await http.listen(bound(directory / "http"))
-    (directory / "ready").touch()
-    await asyncio.Event().wait()
+        numbers = range(begin, min(begin + 500, addresses))
+        await asyncio.gather(*(store.record(_blocked(number)) for number in numbers))
+    await store.close()
 
 
-def bound(path: Path) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX)
-    sock.bind(str(path))
-    return sock
+def _blocked(number: int) -> Blocked:
+    return Blocked(at=1_790_000_000, key=AddressKey(address(number)), scope=EVERYWHERE, by="benchmark", reason="x")
 
 
-@contextmanager
-def daemon(directory: Path, addresses: int) -> Iterator[None]:
-    pid = os.fork()
-    if pid == 0:
-        # The log of half a million blocks is not what is measured.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        uvloop.run(serve(directory, addresses))
-        os._exit(0)
-    try:
-        while not (directory / "ready").exists():
-            time.sleep(0.05)
-        yield
-    finally:
-        os.kill(pid, signal.SIGTERM)
-        os.waitpid(pid, 0)
+def grow(database: Path, addresses: int) -> None:
+    """Add addresses behind those that are there, as rows like theirs: ten million by the store's own way take an hour."""
+    with closing(sqlite3.connect(database)) as connection, connection:
+        ((first,),) = connection.execute("SELECT count(*) FROM standing").fetchall()
+        ((row),) = connection.execute("SELECT * FROM standing LIMIT 1").fetchall()
+        columns = [name for _, name, *_ in connection.execute("PRAGMA table_info(standing)").fetchall()]
+        place = columns.index("address")
+        keys = sorted(address(number) for number in range(first, addresses))
+        insert = f"INSERT INTO standing VALUES ({', '.join('?' * len(columns))})"
+        connection.executemany(insert, ((*row[:place], key, *row[place + 1 :]) for key in keys))
 
 
 @contextmanager
-def redis(directory: Path, addresses: int) -> Iterator[None]:
+def daemon(directory: Path, role: str = "query") -> Iterator[int]:
+    """`bounced serve` in a role, on what lies in the directory; gives its process id."""
+    directory.joinpath("bounced.toml").write_text(
+        f"""
+        [return_path]
+        domains = ["bounces.example.net"]
+        key_file = "keys"
+        [smtp]
+        listen = ["127.0.0.1:2626"]
+        [query]
+        {"".join(f'{name} = "{name}"{chr(10)}' for name in ("socketmap", "line", "policy", "http", "writer"))}
+        [store]
+        database = "bounced.db"
+        [kept]
+        postmaster = "pm"
+        unread = "ur"
+        """
+    )
+    command = [sys.executable, "-m", "bounced", "-C", str(directory / "bounced.toml")]
+    if not (directory / "keys").exists():
+        subprocess.run([*command, "rotate-key"], check=True, cwd=PROJECT, stdout=subprocess.DEVNULL)
+    with subprocess.Popen([*command, "serve", "--role", role], cwd=PROJECT, stderr=subprocess.DEVNULL) as process:
+        try:
+            wait(directory / "http" if role == "query" else directory / "writer")
+            # The addresses come into memory, a few at a time.
+            settle(process.pid)
+            yield process.pid
+        finally:
+            process.terminate()
+
+
+def wait(path: Path) -> None:
+    while not path.exists():
+        time.sleep(0.05)
+    time.sleep(0.2)
+
+
+def settle(pid: int) -> None:
+    """Wait until a process rests."""
+    used = -1.0
+    while cpu(pid) - used > 0.02:
+        used = cpu(pid)
+        time.sleep(1)
+
+
+def cpu(pid: int) -> float:
+    """Return the seconds of CPU that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def redis(directory: Path, addresses: int) -> Iterator[int]:
     program = shutil.which("redis-server")
     if program is None:
         sys.exit("needs redis-server")
     options = ["--port", "0", "--unixsocket", str(directory / "redis"), "--save", "", "--dir", str(directory)]
     with subprocess.Popen([program, *options], stdout=subprocess.DEVNULL) as process:
         try:
-            while not (directory / "redis").exists():
-                time.sleep(0.05)
+            wait(directory / "redis")
             with socket.socket(socket.AF_UNIX) as connection:
                 connection.connect(str(directory / "redis"))
                 for number in range(addresses):
                     connection.sendall(command("SET", address(number), "hard no-such-user"))
                     connection.recv(100)
-            yield
+            yield process.pid
         finally:
             process.terminate()
 
@@ -125,14 +176,15 @@ def netstring(text: str) -> bytes:
 
 def one(target: Target, seconds: float) -> list[float]:
     """Ask on one connection, one after the other; return each question's time in microseconds."""
-    took, end = [], time.perf_counter() + seconds
+    took, end, requests = [], time.perf_counter() + seconds, cycle(target.requests)
     connection: socket.socket | None = None
     while time.perf_counter() < end:
+        request = next(requests)
         begun = time.perf_counter()
         if connection is None:
             connection = socket.socket(socket.AF_UNIX)
             connection.connect(target.path)
-        connection.sendall(target.request)
+        connection.sendall(request)
         answer = connection.recv(65536)
         while not whole(target, answer):
             answer += (more := connection.recv(65536))
@@ -149,22 +201,22 @@ def whole(target: Target, answer: bytes) -> bool:
     return not target.reconnects and answer.endswith(target.end) and (target.ends == 1 or answer.count(target.end) >= target.ends)
 
 
-def many(target: Target, connections: int, seconds: float) -> float:
-    """Keep so many connections busy, each with one request at a time; return answers a second."""
+def many(target: Target, connections: int, seconds: float, pid: int) -> tuple[float, float]:
+    """Keep so many connections busy, each with one request at a time; return answers a second, and the server's CPU in us for each."""
     sockets: dict[int, socket.socket] = {}
-    poll = select.epoll()
+    poll, requests = select.epoll(), cycle(target.requests)
 
     def connect() -> None:
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(target.path)
         sockets[connection.fileno()] = connection
         poll.register(connection.fileno(), select.EPOLLIN)
-        connection.send(target.request)
+        connection.send(next(requests))
 
     for _ in range(connections):
         connect()
     heard = dict.fromkeys(sockets, 0)
-    answers, begun = 0, time.perf_counter()
+    answers, begun, used = 0, time.perf_counter(), cpu(pid)
     while (now := time.perf_counter()) < begun + seconds:
         for descriptor, _ in poll.poll(1):
             connection = sockets[descriptor]
@@ -179,20 +231,22 @@ def many(target: Target, connections: int, seconds: float) -> float:
             heard[descriptor] += octets.count(target.end)
             if heard[descriptor] >= target.ends:
                 heard[descriptor] = 0
-                answers += target.ends
-                connection.send(target.request)
+                answers += 1
+                connection.send(next(requests))
+    used = cpu(pid) - used
     for connection in sockets.values():
         connection.close()
     poll.close()
-    return answers / (now - begun)
+    return answers / (now - begun), used / answers * 1e6
 
 
-def called(ask: Callable[[], object], seconds: float) -> float:
+def called(ask: Callable[[str], object], keys: Iterator[str], seconds: float) -> float:
     """Call a client library for so long; return the median in microseconds."""
     took, end = [], time.perf_counter() + seconds
     while time.perf_counter() < end:
+        key = next(keys)
         begun = time.perf_counter()
-        ask()
+        ask(key)
         took.append((time.perf_counter() - begun) * 1e6)
     return statistics.median(took)
 
@@ -214,37 +268,91 @@ def report(what: str, unit: str, peer: str, values: list[float], peers: list[flo
 
 
 def targets(directory: Path) -> dict[str, Target]:
-    known, http = address(1234), f"GET /v1/check?address={address(1234)} HTTP/1.1\r\nHost: x\r\n\r\n"
-    batch = [address(number * 7) for number in range(BATCH)]
+    socketmap, line, policy, http, store = (str(directory / name) for name in ("socketmap", "line", "policy", "http", "redis"))
+    known, unknown = [address(number) for number in range(ASKED)], [stranger(number) for number in range(ASKED)]
+
+    def maps(addresses: Sequence[str]) -> list[bytes]:
+        return [netstring(f"access {one}") for one in addresses]
+
+    mixed = [[known[n] if n % 20 == 0 else unknown[n] for n in range(begin, begin + BATCH)] for begin in range(0, ASKED, BATCH)]
+    listed = [known[begin : begin + BATCH] for begin in range(0, ASKED, BATCH)]
+
+    def checks(batches: Sequence[Sequence[str]]) -> list[bytes]:
+        return ["".join(f"{one}\n" for one in batch).encode() for batch in batches]
+
     return {
-        "redis": Target("redis GET", str(directory / "redis"), command("GET", known), b"\r\n", 2),
-        "socketmap": Target("socketmap", str(directory / "socketmap"), netstring(f"access {known}"), b"),"),
-        "line": Target("line", str(directory / "line"), f"check {known}\n".encode(), b"", reconnects=True),
-        "http": Target("http", str(directory / "http"), http.encode(), b"}"),
-        "mget": Target("redis MGET", str(directory / "redis"), command("MGET", *batch), b"\r\n", 2 * BATCH + 1),
-        "batch": Target(
-            "socketmap batch", str(directory / "socketmap"), b"".join(netstring(f"access {one}") for one in batch), b"),", BATCH
-        ),
+        "redis, there": Target("", store, [command("GET", one) for one in known], b"\r\n", 2),
+        "redis, not there": Target("", store, [command("GET", one) for one in unknown], b"\r\n", 1),
+        "socketmap, clear": Target("", socketmap, maps(unknown), b","),
+        "socketmap, suppressed": Target("", socketmap, maps(known), b"),"),
+        "policy, clear": Target("", policy, [POLICY % one.encode() for one in unknown], b"\n\n"),
+        "line, clear": Target("", line, [f"check {one}\n".encode() for one in unknown], b"", reconnects=True),
+        "http, clear": Target("", http, [f"GET /v1/check?address={one} HTTP/1.1\r\nHost: x\r\n\r\n".encode() for one in unknown], b"}"),
+        "redis MGET": Target("", store, [command("MGET", *batch) for batch in listed], b"\r\n", 2 * BATCH + 1),
+        "redis MGET, 5 % there": Target("", store, [command("MGET", *batch) for batch in mixed], b"\r\n", BATCH + 5 + 1),
+        "checks, 5 % suppressed": Target("", line, checks(mixed), b"\n", BATCH),
+        "checks, all suppressed": Target("", line, checks(listed), b"\n", BATCH),
+        "socketmap pipelined, 5 % suppressed": Target("", socketmap, [b"".join(maps(batch)) for batch in mixed], b",", BATCH + 2 * 5),
     }
 
 
-def measure(directory: Path, rounds: int, seconds: float) -> None:
+POLICY = (
+    b"request=smtpd_access_policy\nprotocol_state=RCPT\nprotocol_name=ESMTP\nclient_address=192.0.2.1\nclient_name=mx.example.org\n"
+    b"helo_name=mx.example.org\nsender=a@example.org\nrecipient=%b\nrecipient_count=0\nqueue_id=\ninstance=1.2.3\nsize=0\n\n"
+)
+_PEERS = {
+    "socketmap, clear": ("redis, not there", "<= 1.2", ">= 0.6"),
+    "socketmap, suppressed": ("redis, there", "<= 1.2", ">= 0.6"),
+    "policy, clear": ("redis, not there", "none", "none"),
+    "line, clear": ("redis, not there", "none", "none"),
+    "http, clear": ("redis, not there", "none", "none"),
+}
+_BATCHES = {
+    "checks, 5 % suppressed": "redis MGET, 5 % there",
+    "checks, all suppressed": "redis MGET",
+    "socketmap pipelined, 5 % suppressed": "redis MGET, 5 % there",
+}
+
+
+def measure(directory: Path, rounds: int, seconds: float, pids: dict[str, int]) -> None:
     asked = targets(directory)
-    names = ["redis", "socketmap", "line", "http", "mget", "batch"]
+    names = list(asked)
     alone: dict[str, list[float]] = {name: [] for name in names}
     rate: dict[str, list[float]] = {name: [] for name in names}
+    used: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds):
         for name in names[number % len(names) :] + names[: number % len(names)]:
+            if "checks" in name:
+                alone[name].append(statistics.median(streamed(asked[name], seconds)))
+                continue
             alone[name].append(statistics.median(one(asked[name], seconds)))
-            if name not in ("mget", "batch"):
-                rate[name].append(many(asked[name], 50, seconds) / asked[name].ends)
-    goals = {"socketmap": ("<= 1.2", ">= 0.6"), "line": ("none", "none"), "http": ("none", "none")}
-    for name, (latency, throughput) in goals.items():
-        report(f"{name}, 1 connection", "us_p50", "redis GET", alone[name], alone["redis"], goal=latency)
-        report(f"{name}, 50 connections", "per_second", "redis GET", rate[name], rate["redis"], goal=throughput)
-    per_second = {name: [1e6 * BATCH / took for took in alone[name]] for name in ("mget", "batch")}
-    report(f"batch of {BATCH}, 1 connection", "per_second", "redis MGET", per_second["batch"], per_second["mget"], goal=">= 1.3")
-    libraries(directory, rounds, seconds)
+            if name in _PEERS or name in [peer for peer, *_ in _PEERS.values()]:
+                answers, microseconds = many(asked[name], 50, seconds, pids["redis" if "redis" in name else "query"])
+                rate[name].append(answers)
+                used[name].append(microseconds)
+    for name, (peer, latency, throughput) in _PEERS.items():
+        report(f"{name}, 1 connection", "us_p50", f"redis GET, {peer[7:]}", alone[name], alone[peer], goal=latency)
+        report(f"{name}, 50 connections", "per_second", f"redis GET, {peer[7:]}", rate[name], rate[peer], goal=throughput)
+        report(f"{name}, 50 connections", "cpu_us", f"redis GET, {peer[7:]}", used[name], used[peer], goal="none")
+    for name, peer in _BATCHES.items():
+        ours, theirs = ([1e6 * BATCH / took for took in alone[each]] for each in (name, peer))
+        report(f"{name}, batch of {BATCH}, 1 connection", "per_second", peer, ours, theirs, goal=">= 1.3")
+
+
+def streamed(target: Target, seconds: float) -> list[float]:
+    """Ask for batch after batch on a connection that was told `checks`."""
+    took, end, requests = [], time.perf_counter() + seconds, cycle(target.requests)
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(target.path)
+        connection.sendall(b"checks\n")
+        while time.perf_counter() < end:
+            begun = time.perf_counter()
+            connection.sendall(next(requests))
+            heard = 0
+            while heard < target.ends:
+                heard += connection.recv(65536).count(target.end)
+            took.append((time.perf_counter() - begun) * 1e6)
+    return took
 
 
 def libraries(directory: Path, rounds: int, seconds: float) -> None:
@@ -254,11 +362,100 @@ def libraries(directory: Path, rounds: int, seconds: float) -> None:
         print(json.dumps({"what": "client library", "skipped": "redis-py is not installed"}))
         return
     peer, ours = redis_py.Redis(unix_socket_path=str(directory / "redis")), Client(str(directory / "socketmap"), deadline=10)
-    pairs = [
-        (called(lambda: ours.may_send(address(1234)), seconds), called(lambda: peer.get(address(1234)), seconds)) for _ in range(rounds)
-    ]
-    speeds = [[1e6 / took for took in side] for side in zip(*pairs, strict=True)]
-    report("client library", "per_second", "redis-py GET", *speeds, goal=">= 2")
+    for what, kind in (("clear", stranger), ("suppressed", address)):
+        keys = cycle([kind(number) for number in range(ASKED)])
+        pairs = [(called(ours.may_send, keys, seconds), called(peer.get, keys, seconds)) for _ in range(rounds)]
+        speeds = [[1e6 / took for took in side] for side in zip(*pairs, strict=True)]
+        report(f"client library, {what}", "per_second", "redis-py GET", *speeds, goal=">= 2")
+
+
+def tables(directory: Path, rounds: int) -> None:
+    """Ask `postmap -q` for ten thousand keys: of our map, and of a table of Postfix's own through its proxymap."""
+    if os.geteuid() != 0 or shutil.which("postmap") is None:
+        print(json.dumps({"what": "postmap -q", "skipped": "needs root and Postfix"}))
+        return
+    home = directory / "postfix"
+    home.mkdir(mode=0o755)
+    kind = "cdb" if "cdb" in subprocess.run(["postconf", "-m"], capture_output=True, text=True, check=True).stdout.split() else "hash"
+    table = home / "access"
+    table.write_text("".join(f"{address(number)} 550 5.7.1 suppressed\n" for number in range(ASKED)))
+    subprocess.run(["postmap", f"{kind}:{table}"], check=True)
+    postfix = Postfix(home, doors={"in": {}}, settings={"proxy_read_maps": f"proxy:{kind}:{table}"})
+    postfix.start()
+    keys = "".join(f"{one(number)}\n" for number in range(ASKED) for one in (address, stranger)).encode()
+    try:
+        places = (f"socketmap:unix:{directory}/socketmap:access", f"proxy:{kind}:{table}")
+        pairs = [[_asked(home, place, keys) for place in places] for _ in range(rounds)]
+        report("postmap -q of our socketmap", "us", f"proxymap({kind})", *map(list, zip(*pairs, strict=True)), goal="<= 1.3")
+    finally:
+        postfix.stop()
+
+
+def _asked(home: Path, place: str, keys: bytes) -> float:
+    begun = time.perf_counter()
+    done = subprocess.run(["postmap", "-c", str(home / "etc"), "-q", "-", place], input=keys, capture_output=True, check=False)
+    took = time.perf_counter() - begun
+    assert done.stdout.count(b"\n") == ASKED, done.stderr.decode()
+    return took / (2 * ASKED) * 1e6
+
+
+def large(directory: Path, rounds: int, seconds: float) -> None:
+    """Ask one daemon that knows a thousand addresses, and one that knows ten million, by turns."""
+    places = {}
+    for name, addresses in (("small", 1_000), ("large", 10_000_000)):
+        places[name] = directory / name
+        places[name].mkdir()
+        asyncio.run(fill(places[name] / "bounced.db", 1_000))
+        if addresses > 1_000:
+            grow(places[name] / "bounced.db", addresses)
+    with daemon(places["small"]), daemon(places["large"]) as pid:
+        print(json.dumps({"what": "memory with 10,000,000 addresses", "rss_mib": rss(pid)}), flush=True)
+        for what, kind in (("clear", stranger), ("suppressed", lambda number: address(number * 7919 % 10_000_000))):
+            pairs = []
+            for _ in range(rounds):
+                pair = []
+                for name in ("large", "small"):
+                    numbers = range(ASKED) if name == "large" or kind is stranger else range(1_000)
+                    keys = [kind(number) if name == "large" or kind is stranger else address(number) for number in numbers]
+                    target = Target("", str(places[name] / "socketmap"), [netstring(f"access {key}") for key in keys], b",")
+                    pair.append(statistics.median(one(target, seconds)))
+                pairs.append(pair)
+            report(f"{what}, 10,000,000 addresses", "us_p50", "1,000 addresses", *map(list, zip(*pairs, strict=True)), goal="<= 1.5")
+
+
+def rss(pid: int) -> int:
+    (line,) = [one for one in Path(f"/proc/{pid}/status").read_text().splitlines() if one.startswith("VmRSS")]
+    return int(line.split()[1]) >> 10
+
+
+def busy(seconds: float) -> None:
+    """Ask while the other role takes bounces as fast as it can; beside it the same while it rests."""
+    with tempfile.TemporaryDirectory() as name:
+        installation = Daemon(Path(name))
+        smtp, query = installation.as_role("smtp"), installation.as_role("query")
+        smtp.start()
+        query.start()
+        target = Target("", str(query.door("socketmap")), [netstring(f"access {stranger(number)}") for number in range(ASKED)], b",")
+        try:
+            calm = one(target, seconds)
+            pid = os.fork()
+            if pid == 0:
+                os.nice(5)  # who brings the bounces is not what is measured
+                Load(smtp.smtp, Mint(smtp)).start()
+                threading.Event().wait()
+            time.sleep(2)
+            used, begun = cpu(smtp.pid), time.perf_counter()
+            loud = one(target, seconds)
+            share = (cpu(smtp.pid) - used) / (time.perf_counter() - begun)
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        finally:
+            smtp.kill()
+            query.kill()
+    for what, took in (("while intake rests", calm), ("while intake runs", loud)):
+        cuts = statistics.quantiles(took, n=100)
+        line = {"what": f"socketmap, clear, {what}", "us_p50": round(cuts[49], 1), "us_p99": round(cuts[98], 1)}
+        print(json.dumps(line | ({"intake_cpu": round(share, 2), "goal": "p99 <= 1000"} if took is loud else {})), flush=True)
 
 
 def main() -> None:
@@ -266,11 +463,20 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--addresses", type=int, default=10_000)
+    parser.add_argument("--large", action="store_true", help="ten million addresses against a thousand, and nothing else; minutes, 2 GB")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
-        with daemon(directory, given.addresses), redis(directory, given.addresses):
-            measure(directory, given.rounds, given.seconds)
+        directory.chmod(0o755)
+        if given.large:
+            large(directory, given.rounds, given.seconds)
+            return
+        asyncio.run(fill(directory / "bounced.db", given.addresses))
+        with daemon(directory) as query, redis(directory, given.addresses) as peer:
+            measure(directory, given.rounds, given.seconds, {"query": query, "redis": peer})
+            libraries(directory, given.rounds, given.seconds)
+            tables(directory, given.rounds)
+            busy(5 * given.seconds)
 
 
 if __name__ == "__main__":
