@@ -95,35 +95,18 @@ def grow(database: Path, addresses: int) -> None:
 
 
 @contextmanager
-def daemon(directory: Path, role: str = "query") -> Iterator[int]:
-    """`bounced serve` in a role, on what lies in the directory; gives its process id."""
-    directory.joinpath("bounced.toml").write_text(
-        f"""
-        [return_path]
-        domains = ["bounces.example.net"]
-        key_file = "keys"
-        [smtp]
-        listen = ["127.0.0.1:2626"]
-        [query]
-        {"".join(f'{name} = "{name}"{chr(10)}' for name in ("socketmap", "line", "policy", "http", "writer"))}
-        [store]
-        database = "bounced.db"
-        [kept]
-        postmaster = "pm"
-        unread = "ur"
-        """
-    )
-    command = [sys.executable, "-m", "bounced", "-C", str(directory / "bounced.toml")]
-    if not (directory / "keys").exists():
-        subprocess.run([*command, "rotate-key"], check=True, cwd=PROJECT, stdout=subprocess.DEVNULL)
-    with subprocess.Popen([*command, "serve", "--role", role], cwd=PROJECT, stderr=subprocess.DEVNULL) as process:
-        try:
-            wait(directory / "http" if role == "query" else directory / "writer")
-            # The addresses come into memory, a few at a time.
-            settle(process.pid)
-            yield process.pid
-        finally:
-            process.terminate()
+def daemon(home: Path) -> Iterator[int]:
+    """`bounced serve --role query` on what lies in `home`; gives its process id."""
+    process = Daemon(home).as_role("query")
+    if not (home / "keys").exists():
+        process.tell("rotate-key")
+    process.start()
+    try:
+        # The addresses come into memory, a few at a time.
+        settle(process.pid)
+        yield process.pid
+    finally:
+        process.kill()
 
 
 def wait(path: Path) -> None:
@@ -268,7 +251,8 @@ def report(what: str, unit: str, peer: str, values: list[float], peers: list[flo
 
 
 def targets(directory: Path) -> dict[str, Target]:
-    socketmap, line, policy, http, store = (str(directory / name) for name in ("socketmap", "line", "policy", "http", "redis"))
+    socketmap, line, policy, http = (str(directory / f"{name}.sock") for name in ("socketmap", "line", "policy", "http"))
+    store = str(directory / "redis")
     known, unknown = [address(number) for number in range(ASKED)], [stranger(number) for number in range(ASKED)]
 
     def maps(addresses: Sequence[str]) -> list[bytes]:
@@ -361,7 +345,7 @@ def libraries(directory: Path, rounds: int, seconds: float) -> None:
     except ImportError:
         print(json.dumps({"what": "client library", "skipped": "redis-py is not installed"}))
         return
-    peer, ours = redis_py.Redis(unix_socket_path=str(directory / "redis")), Client(str(directory / "socketmap"), deadline=10)
+    peer, ours = redis_py.Redis(unix_socket_path=str(directory / "redis")), Client(str(directory / "socketmap.sock"), deadline=10)
     for what, kind in (("clear", stranger), ("suppressed", address)):
         keys = cycle([kind(number) for number in range(ASKED)])
         pairs = [(called(ours.may_send, keys, seconds), called(peer.get, keys, seconds)) for _ in range(rounds)]
@@ -384,7 +368,7 @@ def tables(directory: Path, rounds: int) -> None:
     postfix.start()
     keys = "".join(f"{one(number)}\n" for number in range(ASKED) for one in (address, stranger)).encode()
     try:
-        places = (f"socketmap:unix:{directory}/socketmap:access", f"proxy:{kind}:{table}")
+        places = (f"socketmap:unix:{directory}/socketmap.sock:access", f"proxy:{kind}:{table}")
         pairs = [[_asked(home, place, keys) for place in places] for _ in range(rounds)]
         report("postmap -q of our socketmap", "us", f"proxymap({kind})", *map(list, zip(*pairs, strict=True)), goal="<= 1.3")
     finally:
@@ -417,7 +401,7 @@ def large(directory: Path, rounds: int, seconds: float) -> None:
                 for name in ("large", "small"):
                     numbers = range(ASKED) if name == "large" or kind is stranger else range(1_000)
                     keys = [kind(number) if name == "large" or kind is stranger else address(number) for number in numbers]
-                    target = Target("", str(places[name] / "socketmap"), [netstring(f"access {key}") for key in keys], b",")
+                    target = Target("", str(places[name] / "socketmap.sock"), [netstring(f"access {key}") for key in keys], b",")
                     pair.append(statistics.median(one(target, seconds)))
                 pairs.append(pair)
             report(f"{what}, 10,000,000 addresses", "us_p50", "1,000 addresses", *map(list, zip(*pairs, strict=True)), goal="<= 1.5")

@@ -228,6 +228,14 @@ class Consult:
         ]
         return found, (page[-1][0], page[-1][1].scope) if len(page) == _PAGE else None
 
+    def events(self, after: int) -> Sequence[tuple[int, AnyEvent | None]]:
+        """Return the next events of all addresses, each with its number. Raises StoreFault."""
+        return self._store.events(after, _PAGE)
+
+    def last_event(self) -> int:
+        """Return the number of the event that was recorded last. Raises StoreFault."""
+        return self._store.last_event()
+
     async def overview(self, days: int) -> Overview:
         """Count what there is, and the bounces of the last days. Raises StoreFault."""
         return await self._store.overview(self.now() - days * 86_400, self.now())

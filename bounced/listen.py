@@ -26,6 +26,9 @@ from bounced.query.milter import Milter
 from bounced.query.policy_delegation import PolicyDelegation
 from bounced.query.socketmap import Socketmap
 
+TIMED = 16
+"""The time of one in so many readings is measured: to measure each would take a third of what it measures."""
+
 _READ = 4096
 _MOST_UNSENT = 16384
 _BACKLOG = 1024
@@ -66,6 +69,7 @@ class QueryDoor:
         for protocol in self._codecs:
             for result in RESULTS.values():
                 metrics.LOOKUPS.count(protocol, result, 0)
+        self.reads = 0
         self._servers: list[asyncio.AbstractServer] = []
         self._connections: set[_Connection] = set()
         self._emptied = asyncio.Event()
@@ -154,12 +158,15 @@ class _Connection(asyncio.BufferedProtocol):
         return self._door.scratch
 
     def buffer_updated(self, nbytes: int) -> None:
-        began = perf_counter()
-        questions = self._codec.feed(bytes(self._door.scratch[:nbytes]))
+        door = self._door
+        began = perf_counter() if door.reads % TIMED == 0 else None
+        questions = self._codec.feed(bytes(door.scratch[:nbytes]))
         if questions:
+            door.reads += 1
             self._questions.extend(questions)
             self._answer()
-            metrics.LOOKUPS.observe(perf_counter() - began)
+            if began is not None:
+                metrics.LOOKUPS.observe(perf_counter() - began)
 
     def eof_received(self) -> bool:
         """Answer what was asked before the peer shut down its half; Exim does so right after its question."""

@@ -29,7 +29,7 @@ from bounced.returnpath import KeyRing
 from bounced.scope import DEFAULT_SCOPE, EVERYWHERE
 from bounced.store import Tally
 from bounced.store.memory import MemoryStore
-from tests.asking import DEAD, LIVE, NEWS, NOW, bound, consult_over, http_door, return_path
+from tests.asking import DEAD, LIVE, NEWS, NOW, bound, consult_over, http_door, return_path, with_dead
 
 LONG = "a-local-part-that-does-not-fit-into-a-return-path-" + "x" * 20 + "@remote.test"
 ME = f"uid {os.getuid()} ({pwd.getpwuid(os.getuid()).pw_name})"
@@ -53,7 +53,7 @@ def _ask(path: Path, method: str, target: str, body: bytes | None, headers: Mapp
     try:
         connection.request(method, target, body, dict(headers))
         response = connection.getresponse()
-        assert response.headers["Content-Type"] == "application/json"
+        assert response.headers["Content-Type"] == ("application/json" if response.status < 400 else "application/problem+json")
         text = response.read()
         assert text.isascii()
         return response.status, json.loads(text) if text else None
@@ -385,7 +385,7 @@ async def test_bad_questions(ask: Asker, target: str) -> None:
     """What cannot be meant so is 400 with one sentence, and never an answer to something else."""
     status, problem = await ask.get(target)
     assert status == 400
-    assert problem["error"]
+    assert problem["detail"]
 
 
 @pytest.mark.parametrize(
@@ -413,7 +413,7 @@ async def test_bad_bodies_change_nothing(ask: Asker, store: MemoryStore, body: b
     """A body that is not what the operation takes is 400, and nothing is stored."""
     status, problem = await ask.raw("/v1/block", body)
     assert status == 400
-    assert problem["error"]
+    assert problem["detail"]
     assert not store.history(AddressKey("joe@x.test"))
 
 
@@ -432,7 +432,7 @@ async def test_a_broken_store_is_503(ask: Asker, store: MemoryStore) -> None:
     await store.close()
     for target in (f"/v1/check?address={LIVE}", f"/v1/why?address={LIVE}", "/v1/health", "/v1/stats"):
         status, problem = await ask.get(target)
-        assert (status, list(problem)) == (503, ["error", "hint"])
+        assert (status, list(problem)) == (503, ["title", "status", "detail", "hint"])
     opaque = return_path().sign(AddressKey(LONG), DEFAULT_SCOPE, NOW).local_part
     for path, words in (
         ("/v1/sign", {"address": LONG}),
@@ -541,3 +541,69 @@ async def test_every_described_route_answers(ask: Asker) -> None:
             status, _ = await (ask.get(path) if method == "get" else ask.post(path))
             # What is in memory has no backup.
             assert status in (200, 503 if path == "/v1/backup" else 400), path
+
+
+async def test_many_are_checked_and_signed_at_once(ask: Asker, consult: Consult) -> None:
+    """One request asks about many addresses, each answered as it is alone; one that is none is named, and nothing is done."""
+    await with_dead(consult)
+    status, answer = await ask.post("/v1/check-many", addresses=[DEAD, LIVE, DEAD], scope="news")
+    assert (status, [one["suppressed"] for one in answer["answers"]]) == (200, [True, False, True])
+    assert answer["answers"][1] == (await ask.get(f"/v1/check?address={LIVE}&scope=news"))[1]
+    status, answer = await ask.post("/v1/sign-many", addresses=[LIVE, LONG])
+    assert (status, len(answer["return_paths"])) == (200, 2)
+    assert "+live=remote.test@" in answer["return_paths"][0]
+    for path in ("/v1/check-many", "/v1/sign-many"):
+        status, problem = await ask.post(path, addresses=[LIVE, "nobody"])
+        assert (status, problem["detail"].partition(":")[0]) == (400, "addresses[1]")
+        assert (await ask.post(path, addresses=["a@b.test"] * 1001))[0] == 400
+        assert (await ask.post(path, addresses=[LIVE], scope="receipts"))[0] == 400
+
+
+async def test_events_are_told_once_and_in_order(ask: Asker, consult: Consult) -> None:
+    """Who asks with the last answer's `next` gets every event once, with its address; "end" is where the newest ends."""
+    await with_dead(consult)
+    status, first = await ask.get("/v1/events")
+    assert (status, [(event["kind"], event["address"], event["by"]) for event in first["events"]]) == (200, [("blocked", DEAD, "test")])
+    assert (await ask.get("/v1/events?after=end")) == (200, {"events": [], "next": first["next"]})
+    await consult.delivered(LIVE, DEFAULT_SCOPE, by="mailer")
+    await consult.block(LIVE, EVERYWHERE, by="olga", reason="asked by phone")
+    status, second = await ask.get(f"/v1/events?after={first['next']}")
+    assert [(event["kind"], event["address"]) for event in second["events"]] == [("delivered", LIVE), ("blocked", LIVE)]
+    assert second["next"] == second["events"][-1]["id"]
+    for target in ("/v1/events?after=x", "/v1/events?after=-1", "/v1/events?wait=61", "/v1/events?wait=x"):
+        assert (await ask.get(target))[0] == 400
+
+
+async def test_what_is_forgotten_moves_no_event(ask: Asker, consult: Consult) -> None:
+    """After the newest event was forgotten, what comes next is told to who had read so far."""
+    await consult.block(LIVE, EVERYWHERE, by="olga", reason="asked by phone")
+    _, read = await ask.get("/v1/events")
+    await consult.forget(LIVE, by="olga", reason="asked by law")
+    await consult.block("next@remote.test", EVERYWHERE, by="olga", reason="asked by phone")
+    _, more = await ask.get(f"/v1/events?after={read['next']}")
+    assert [event["address"] for event in more["events"]][-1] == "next@remote.test"
+    assert LIVE not in json.dumps(more)
+
+
+async def test_who_waits_for_events_is_told_when_one_comes(ask: Asker, consult: Consult) -> None:
+    """A question with `wait` is answered as soon as something happens, not before."""
+    waiting = asyncio.create_task(ask.get("/v1/events?after=end&wait=60"))
+    done, _ = await asyncio.wait([waiting], timeout=0.6)
+    assert not done
+    await consult.delivered(LIVE, DEFAULT_SCOPE, by="mailer")
+    _, told = await waiting
+    assert [event["kind"] for event in told["events"]] == ["delivered"]
+
+
+async def test_problems_are_those_of_rfc_9457(ask: Asker) -> None:
+    """A mistake is told with the title and the number of its status, in one sentence, and with what to do."""
+    assert await ask.get("/v1/check?address=joe@x.test&scope=receipts") == (
+        400,
+        {
+            "title": "Bad Request",
+            "status": 400,
+            "detail": "this scope is not declared in the configuration",
+            "hint": "Declare it in return_path.scopes of the configuration, or name one that stands there.",
+        },
+    )
+    assert (await ask.get("/openapi.json")) == (await ask.get("/v1/openapi.json"))

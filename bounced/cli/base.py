@@ -106,10 +106,10 @@ def _asking(config_file: Path, seconds: float) -> Iterator[_UnixConnection]:
 def _refuse_fault(status: int, answer: Answer) -> None:
     """Raise what the daemon says instead of an answer."""
     if status >= 500:
-        raise OwnFault(plain(answer.get("error", "the daemon could not do it")))
+        raise OwnFault(plain(answer.get("detail", "the daemon could not do it")))
     if status >= 400:
         hint = f"\n  {plain(answer['hint'])}" if answer.get("hint") else ""
-        raise Refused(plain(answer.get("error", "the daemon refused it")) + hint)
+        raise Refused(plain(answer.get("detail", "the daemon refused it")) + hint)
 
 
 def pages(config_file: Path, path: str, words: Mapping[str, str]) -> Iterator[Answer]:

@@ -47,13 +47,13 @@ class HttpDoor:
     def __init__(self, consult: Consult) -> None:
         """Put the parts together; nothing listens yet."""
         self._log = structlog.get_logger("http")
-        self._app = _app(consult, self._log)
+        self.app = _app(consult, self._log)
         self._metrics = Starlette(routes=[_METRICS])
         self._servers: dict[_Server, asyncio.Task[None]] = {}
 
     async def listen(self, sock: socket.socket) -> None:
         """Serve on a bound socket, which the door owns from now on. Returns when it listens; raises OSError."""
-        await self._serve(self._app, sock)
+        await self._serve(self.app, sock)
 
     async def listen_for_metrics(self, sock: socket.socket) -> None:
         """Serve /metrics and nothing else on a bound socket. Returns when it listens; raises OSError."""
@@ -141,6 +141,7 @@ def _app(consult: Consult, log: Any) -> Starlette:
     routes += [
         Route("/v1/backup", partial(_backup, consult), methods=["GET"]),
         Route("/v1/openapi.json", _describe, methods=["GET"]),
+        Route("/openapi.json", _describe, methods=["GET"]),
         _METRICS,
     ]
     return Starlette(routes=routes, exception_handlers={HTTPException: _say_no})
@@ -151,17 +152,17 @@ async def _serve(consult: Consult, log: Any, operation: Operation, request: Requ
         words = await _words(operation, request)
         return _json(await operation.answer(consult, words, _by(request)))
     except Refused as refused:
-        return _json(refused.problem, refused.status)
+        return _refused(refused)
     except AddressError as error:
-        return _json(Problem(str(error)), HTTPStatus.BAD_REQUEST)
+        return _refused(Refused(HTTPStatus.BAD_REQUEST, str(error)))
     except OwnFault as fault:
-        return _json(Problem(str(fault), "Ask again later; the log says more."), HTTPStatus.SERVICE_UNAVAILABLE)
+        return _refused(Refused(HTTPStatus.SERVICE_UNAVAILABLE, str(fault), "Ask again later; the log says more."))
     except ClientDisconnect:
         return Response(status_code=HTTPStatus.BAD_REQUEST)
     except Exception:
         # Whatever breaks in here is "try later", never an answer.
         log.exception("http.bug", path=operation.path)
-        return _json(Problem("an internal error", "Ask again later; the log says more."), HTTPStatus.SERVICE_UNAVAILABLE)
+        return _refused(Refused(HTTPStatus.SERVICE_UNAVAILABLE, "an internal error", "Ask again later; the log says more."))
 
 
 async def _backup(consult: Consult, request: Request) -> Response:
@@ -169,7 +170,7 @@ async def _backup(consult: Consult, request: Request) -> Response:
     try:
         copy = await consult.backup(by=_by(request))
     except OwnFault as fault:
-        return _json(Problem(str(fault), "Ask again later."), HTTPStatus.SERVICE_UNAVAILABLE)
+        return _refused(Refused(HTTPStatus.SERVICE_UNAVAILABLE, str(fault), "Ask again later."))
 
     async def octets() -> AsyncIterator[bytes]:
         with copy:
@@ -185,12 +186,12 @@ async def _words(operation: Operation, request: Request) -> Asked:
         if operation.method == "GET":
             pairs = request.query_params.multi_items()
             if len(dict(pairs)) < len(pairs):
-                raise Refused(HTTPStatus.BAD_REQUEST, Problem("a word of the query stands twice"))
-            return msgspec.convert(dict(pairs), operation.asked)
+                raise Refused(HTTPStatus.BAD_REQUEST, "a word of the query stands twice")
+            return msgspec.convert(dict(pairs), operation.asked, strict=False)
         return msgspec.json.decode(await _body(request, operation.most), type=operation.asked)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         problem = "the body is no UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
-        raise Refused(HTTPStatus.BAD_REQUEST, Problem(problem, "/v1/openapi.json describes what each path takes.")) from error
+        raise Refused(HTTPStatus.BAD_REQUEST, problem, "/v1/openapi.json describes what each path takes.") from error
 
 
 async def _body(request: Request, most: int) -> bytes:
@@ -200,9 +201,9 @@ async def _body(request: Request, most: int) -> bytes:
             async for chunk in request.stream():
                 body += chunk
                 if len(body) > most:
-                    raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, Problem(f"the body is longer than {most} octets"))
+                    raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"the body is longer than {most} octets")
     except TimeoutError:
-        raise Refused(HTTPStatus.REQUEST_TIMEOUT, Problem(f"the body did not come within {_BODY_SECONDS:.0f} seconds")) from None
+        raise Refused(HTTPStatus.REQUEST_TIMEOUT, f"the body did not come within {_BODY_SECONDS:.0f} seconds") from None
     return bytes(body)
 
 
@@ -222,13 +223,17 @@ async def _say_no(_: Request, error: Exception) -> Response:
     """Answer for a path or method that there is not."""
     assert isinstance(error, HTTPException)
     hint = "/v1/openapi.json describes every path and its method."
-    return _json(Problem(f"{error.status_code} {error.detail}", hint), HTTPStatus(error.status_code), error.headers)
+    return _refused(Refused(HTTPStatus(error.status_code), f"{error.status_code} {error.detail}", hint), error.headers)
 
 
-def _json(answer: msgspec.Struct, status: HTTPStatus = HTTPStatus.OK, headers: Mapping[str, str] | None = None) -> Response:
+def _refused(refused: Refused, headers: Mapping[str, str] | None = None) -> Response:
+    return _json(refused.problem, refused.problem.status, headers, "application/problem+json")
+
+
+def _json(answer: msgspec.Struct, status: int = 200, headers: Mapping[str, str] | None = None, form: str = "application/json") -> Response:
     # Not msgspec's encoder: it writes other alphabets as they are, and refuses lone surrogates.
     content = json.dumps(msgspec.to_builtins(answer)).replace("\x7f", "\\u007f")
-    return Response(content, status, headers, media_type="application/json")
+    return Response(content, status, headers, media_type=form)
 
 
 async def _describe(_: Request) -> Response:
@@ -248,7 +253,7 @@ def openapi() -> dict[str, Any]:
             "summary": "A copy of the database, an SQLite file, with all that was acknowledged before it was asked for.",
             "responses": {
                 "200": {"description": "The file.", "content": {"application/vnd.sqlite3": {}}},
-                "503": {"description": "It cannot be made now.", "content": _content(Problem)},
+                "503": {"description": "It cannot be made now.", "content": _PROBLEM},
             },
         }
     }
@@ -277,17 +282,21 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "operationId": operation.path.rpartition("/")[2],
         "summary": operation.summary,
         "responses": {"200": {"description": str(operation.answered.__doc__), "content": _content(operation.answered)}}
-        | {str(status): {"description": text, "content": _content(Problem)} for status, text in problems.items()},
+        | {str(status): {"description": text, "content": _PROBLEM} for status, text in problems.items()},
     }
     if operation.method == "POST":
         described["requestBody"] = {"required": True, "content": _content(operation.asked)}
     else:
+        schema = msgspec.json.schema(operation.asked)["$defs"][operation.asked.__name__]
         described["parameters"] = [
-            {"name": field.name, "in": "query", "required": field.required, "schema": {"type": "string"}}
-            for field in msgspec.structs.fields(operation.asked)
+            {"name": name, "in": "query", "required": name in schema.get("required", ()), "schema": form}
+            for name, form in schema["properties"].items()
         ]
     return described
 
 
 def _content(type_: type[msgspec.Struct]) -> dict[str, Any]:
     return {"application/json": {"schema": {"$ref": f"#/components/schemas/{type_.__name__}"}}}
+
+
+_PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}

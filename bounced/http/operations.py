@@ -3,6 +3,8 @@
 For: the one table that serves and describes them. Never: HTTP itself, or a decision.
 """
 
+import asyncio
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -12,7 +14,7 @@ from typing import Any
 import msgspec
 
 from bounced import __version__, metrics
-from bounced.address import AddressKey, address_key
+from bounced.address import AddressError, AddressKey, address_key
 from bounced.consult import Consult
 from bounced.fault import OwnFault
 from bounced.http.words import (
@@ -20,35 +22,40 @@ from bounced.http.words import (
     Asked,
     AskedOfAddress,
     AskedOfBlocks,
+    AskedOfEvents,
     AskedOfForgetting,
     AskedOfHold,
     AskedOfImport,
     AskedOfIncident,
     AskedOfList,
     AskedOfMail,
+    AskedOfMany,
     AskedOfReturnPath,
     AskedOfRuling,
     Block,
     Blocks,
     Counted,
     Counts,
+    Feed,
     Group,
     Happened,
     Health,
     Incidents,
     Noted,
-    Problem,
     Proof,
     Refused,
     Ruled,
     SignedAnswer,
+    SignedMany,
     Stands,
     Story,
     TakenOver,
     Tallies,
+    Told,
     Unmatched,
     Unread,
     Verdict,
+    Verdicts,
 )
 from bounced.incident import Kind, Ruling, advice
 from bounced.query import Check, Sign, Suppressed, Trouble
@@ -59,6 +66,8 @@ from bounced.store import NoSuchIncident
 from bounced.takeover import Taken
 
 _DAYS = 7
+_LOOK_SECONDS = 0.25
+"""Who waits for events is told after at most so long."""
 
 
 async def _check(consult: Consult, asked: AskedOfMail, _: str) -> Verdict:
@@ -74,6 +83,34 @@ async def _check(consult: Consult, asked: AskedOfMail, _: str) -> Verdict:
             )
         case _:
             return Verdict(address=key, scope=scope, suppressed=False)
+
+
+async def _check_many(consult: Consult, asked: AskedOfMany, by: str) -> Verdicts:
+    return Verdicts([await _check(consult, AskedOfMail(one, asked.scope), by) for one in _each_an_address(asked.addresses)])
+
+
+async def _sign_many(consult: Consult, asked: AskedOfMany, by: str) -> SignedMany:
+    each = (_sign(consult, AskedOfMail(one, asked.scope), by) for one in _each_an_address(asked.addresses))
+    return SignedMany([answer.return_path for answer in await asyncio.gather(*each)])
+
+
+def _each_an_address(addresses: list[str]) -> list[str]:
+    """Return them as they are. Raises Refused, which says which one is none, before anything is done."""
+    for place, address in enumerate(addresses):
+        try:
+            address_key(address)
+        except AddressError as error:
+            raise Refused(HTTPStatus.BAD_REQUEST, f"addresses[{place}]: {error}", "Leave it out; it cannot be mailed.") from None
+    return addresses
+
+
+async def _events(consult: Consult, asked: AskedOfEvents, _: str) -> Feed:
+    after = consult.last_event() if asked.after == "end" else int(asked.after)
+    deadline = time.monotonic() + asked.wait
+    while not (found := consult.events(after)) and (left := deadline - time.monotonic()) > 0:  # noqa: ASYNC110 - another process may write
+        await asyncio.sleep(min(_LOOK_SECONDS, left))
+    told = [_told(number, event) for number, event in found if event is not None]
+    return Feed(told, str(found[-1][0] if found else after))
 
 
 async def _why(consult: Consult, asked: AskedOfAddress, _: str) -> Story:
@@ -185,7 +222,7 @@ async def _hold(consult: Consult, asked: AskedOfHold, by: str) -> Incidents:
 async def _rule(ruling: Ruling, consult: Consult, asked: AskedOfRuling, by: str) -> Ruled:
     if any(incident.id == asked.id and incident.kind is not Kind.OUTAGE for incident in consult.incidents()):
         hint = "Only an outage does. Other incidents end by themselves; `bounced incidents show ID` tells what to do about one."
-        raise Refused(HTTPStatus.BAD_REQUEST, Problem("this incident holds no verdicts", hint))
+        raise Refused(HTTPStatus.BAD_REQUEST, "this incident holds no verdicts", hint)
     try:
         return Ruled(asked.id, await consult.rule(asked.id, ruling, by=by, reason=asked.reason))
     except NoSuchIncident:
@@ -193,7 +230,7 @@ async def _rule(ruling: Ruling, consult: Consult, asked: AskedOfRuling, by: str)
 
 
 def _no_such_incident() -> Refused:
-    return Refused(HTTPStatus.BAD_REQUEST, Problem("no incident has this id", "`bounced incidents` (GET /v1/incidents) lists them all."))
+    return Refused(HTTPStatus.BAD_REQUEST, "no incident has this id", "`bounced incidents` (GET /v1/incidents) lists them all.")
 
 
 async def _unmatched(consult: Consult, _: Asked, __: str) -> Unmatched:
@@ -206,7 +243,7 @@ def _declared(consult: Consult, name: str, *, or_everywhere: bool = False) -> Sc
     if consult.declared(Scope(name)) or (or_everywhere and name == EVERYWHERE):
         return Scope(name)
     hint = "Declare it in return_path.scopes of the configuration, or name one that stands there."
-    raise Refused(HTTPStatus.BAD_REQUEST, Problem("this scope is not declared in the configuration", hint))
+    raise Refused(HTTPStatus.BAD_REQUEST, "this scope is not declared in the configuration", hint)
 
 
 def _anywhere(record: AddressRecord, now: int) -> bool:
@@ -227,11 +264,19 @@ def _stands(standing: Standing) -> Stands:
     )
 
 
+def _told(number: int, event: AnyEvent) -> Told:
+    return Told(id=str(number), address=event.key, **_words_of(event))
+
+
 def _happened(event: AnyEvent) -> Happened:
+    return Happened(**_words_of(event))
+
+
+def _words_of(event: AnyEvent) -> dict[str, Any]:
     words = {name: getattr(event, name) for name in event.__struct_fields__ if name not in {"key", "token"}}
     # The whole token, replayed, would be a bounce.
     token = getattr(event, "token", None)
-    return Happened(kind=type(event).__name__.lower(), mail=token[:7] if token else None, **words)
+    return {"kind": type(event).__name__.lower(), "mail": token[:7] if token else None, **words}
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,8 +295,10 @@ class Operation:
 
 OPERATIONS = (
     Operation("GET", "/v1/check", "May mail of this stream go to this address?", AskedOfMail, Verdict, _check),
+    Operation("POST", "/v1/check-many", "May mail of this stream go to each of these?", AskedOfMany, Verdicts, _check_many),
     Operation("GET", "/v1/why", "Why does an address stand as it does?", AskedOfAddress, Story, _why),
     Operation("POST", "/v1/sign", "Sign a return path for one mail.", AskedOfMail, SignedAnswer, _sign),
+    Operation("POST", "/v1/sign-many", "Sign a return path for one mail to each of these.", AskedOfMany, SignedMany, _sign_many),
     Operation("POST", "/v1/verify", "What does a return path prove?", AskedOfReturnPath, Proof, _verify),
     Operation("POST", "/v1/block", "Put an address on the list.", AskedOfList, Noted, _block),
     Operation("POST", "/v1/release", "Take an address off the list; mail signed before counts no more.", AskedOfList, Noted, _release),
@@ -266,6 +313,7 @@ OPERATIONS = (
     Operation("POST", "/v1/forget", "Erase an address; its blocks survive under a keyed hash.", AskedOfForgetting, Noted, _forget),
     Operation("POST", "/v1/import", "Take over blocks of another list.", AskedOfImport, TakenOver, _import, most=1 << 20),
     Operation("GET", "/v1/list", "Which addresses are blocked?", AskedOfBlocks, Blocks, _list),
+    Operation("GET", "/v1/events", "What happened to any address since?", AskedOfEvents, Feed, _events),
     Operation("GET", "/v1/incidents", "What do many bounces have in common?", Asked, Incidents, _incidents),
     Operation("GET", "/v1/incident", "Which addresses does an incident concern?", AskedOfIncident, Affected, _incident),
     Operation("POST", "/v1/hold", "Hold back what a provider called dead.", AskedOfHold, Incidents, _hold),

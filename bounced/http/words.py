@@ -35,6 +35,23 @@ class AskedOfMail(AskedOfAddress, frozen=True):
     scope: str = DEFAULT_SCOPE
 
 
+class AskedOfMany(Asked, frozen=True):
+    """A question about mail of one stream to many addresses."""
+
+    addresses: Annotated[list[str], msgspec.Meta(max_length=1000)]
+    scope: str = DEFAULT_SCOPE
+
+
+class AskedOfEvents(Asked, frozen=True):
+    """A question for the events after the last answer's `next`; without it all that are kept; "end": none, and where the end is.
+
+    Where there are none yet, the answer waits for so many seconds.
+    """
+
+    after: Annotated[str, msgspec.Meta(pattern=r"^([0-9]{1,18}|end)$")] = "0"
+    wait: Annotated[int, msgspec.Meta(ge=0, le=60)] = 0
+
+
 class AskedOfList(AskedOfAddress, frozen=True, kw_only=True):
     """A change of the list: of one stream, or of all ("*")."""
 
@@ -85,6 +102,32 @@ class Happened(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     category: str | None = None
     since: int | None = None
     until: int | None = None
+
+
+class Told(Happened, frozen=True, kw_only=True, omit_defaults=True):
+    """An event with its address and its number; numbers grow, and none is given twice."""
+
+    id: str
+    address: str
+
+
+class Feed(msgspec.Struct, frozen=True):
+    """The next events of all addresses, oldest first, 500 at most. Ask again with `next`; an event that was forgotten is left out."""
+
+    events: list[Told]
+    next: str
+
+
+class Verdicts(msgspec.Struct, frozen=True):
+    """An answer for each address, in their order."""
+
+    answers: list[Verdict]
+
+
+class SignedMany(msgspec.Struct, frozen=True):
+    """A return path for one mail to each address, in their order."""
+
+    return_paths: list[str]
 
 
 class Stands(msgspec.Struct, frozen=True, kw_only=True):
@@ -292,16 +335,17 @@ class Unmatched(msgspec.Struct, frozen=True):
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What went wrong, in one sentence, and where it helps what to do."""
+    """What went wrong (RFC 9457): `detail` in one sentence, and where it helps in `hint` what to do. `title` is that of the status."""
 
-    error: str
+    title: str
+    status: int
+    detail: str
     hint: str | None = None
 
 
 class Refused(Exception):
-    """The question cannot be answered as it stands: `status` and `problem` go to the peer."""
+    """The question cannot be answered as it stands: `problem` goes to the peer."""
 
-    def __init__(self, status: HTTPStatus, problem: Problem) -> None:
-        super().__init__(problem.error)
-        self.status = status
-        self.problem = problem
+    def __init__(self, status: HTTPStatus, detail: str, hint: str | None = None) -> None:
+        super().__init__(detail)
+        self.problem = Problem(status.phrase, status.value, detail, hint)

@@ -170,6 +170,17 @@ class Store(Protocol):
         """
         ...
 
+    def events(self, after: int, limit: int) -> Sequence[tuple[int, AnyEvent | None]]:
+        """Return the events of all addresses that were recorded after number `after`, in order, each with its number.
+
+        No number is given twice. Fewer than `limit` are the last. None is where an event was forgotten; not each of them has one.
+        """
+        ...
+
+    def last_event(self) -> int:
+        """Return the number of the event that was recorded last; 0 where there is none."""
+        ...
+
     def recipient_of(self, opaque_id: str) -> AddressKey | None:
         """Return the recipient that was interned under this id."""
         ...

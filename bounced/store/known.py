@@ -19,12 +19,8 @@ _LEAST_BITS = 1 << 20
 _INDEXES: dict[tuple[int, int], mmap.mmap] = {}
 """Never closed: to close any descriptor of a file drops every lock that SQLite holds on it in this process (fcntl(2))."""
 
-Mark = tuple[object, ...]
-"""The last event of which a filter knows, whole: a number alone can be given again, when the last events were forgotten."""
-
-_LAST = "SELECT id, at, kind, address, scope, token FROM event ORDER BY id DESC LIMIT 1"
+_LAST = "SELECT ifnull(max(id), 0) FROM event"
 _SINCE = "SELECT DISTINCT address FROM event WHERE id > ? LIMIT ?"
-_SAME = "SELECT id, at, kind, address, scope, token FROM event WHERE id = ?"
 _SLICE = "SELECT address FROM standing WHERE address > ? AND scope = '*' ORDER BY address LIMIT ?"
 MOST_BEHIND = 2000
 """Addresses that are added before a question is answered; a filter that is further behind is made anew."""
@@ -91,7 +87,7 @@ class Known:
         self._connection = connection
         self._commits = commits
         self._seen = commits.now()
-        self._mark = _last(connection)
+        self._last = _last(connection)
         self._filter = Filter(addresses)
         self._after = ""
         self._forgotten = False
@@ -113,6 +109,10 @@ class Known:
             self._seen = now
         return self._filter.may_hold(address)
 
+    def changed(self) -> bool:
+        """Tell whether anything was committed of which `may_hold` has not taken note."""
+        return self._commits.now() != self._seen
+
     def which_may_hold(self, addresses: Sequence[str]) -> Sequence[int]:
         """Return the places of those that the database may know, as far as `may_hold` was asked just now."""
         return self._filter.which_may_hold(addresses)
@@ -124,29 +124,21 @@ class Known:
     def _add(self, addresses: Sequence[str]) -> None:
         self._filter.add(addresses)
         # A pseudonym has no @.
-        self._forgotten = self._forgotten or not all("@" in address for address in addresses)
+        self._forgotten = self._forgotten or not all("@" in address or not address for address in addresses)
 
     def _catch_up(self) -> bool:
-        """Add the addresses of all events since; False where that cannot be told, or is too much."""
-        self._connection.execute("BEGIN")
-        try:
-            return self._add_since(self._mark[0] if self._mark else 0)
-        finally:
-            self._connection.execute("COMMIT")
-
-    def _add_since(self, number: object) -> bool:
-        if self._mark and self._connection.execute(_SAME, (number,)).fetchone() != self._mark:
-            return False
-        mark = _last(self._connection)
-        if mark == self._mark:
+        """Add the addresses of all events since; False where they are too many."""
+        # The last number first: what is recorded between the two is added now, and once more the next time.
+        last = _last(self._connection)
+        if last == self._last:
             return True
-        added = self._connection.execute(_SINCE, (number, MOST_BEHIND + 1)).fetchall()
+        added = self._connection.execute(_SINCE, (self._last, MOST_BEHIND + 1)).fetchall()
         if len(added) > min(MOST_BEHIND, self._filter.room):
             return False
         self._add([row[0] for row in added])
-        self._mark = mark
+        self._last = last
         return True
 
 
-def _last(connection: sqlite3.Connection) -> Mark:
-    return tuple(connection.execute(_LAST).fetchone() or ())
+def _last(connection: sqlite3.Connection) -> int:
+    return int(connection.execute(_LAST).fetchone()[0])

@@ -51,7 +51,7 @@ class MemoryStore:
         guarded, outages = incidents.guarded(self._shelf, before, event, self._policy)
         after = step(before, guarded, self._policy)
         self._records[event.key] = after
-        self._shelf.events.append(guarded)
+        self._shelf.add(guarded)
         if token is not None:
             self._by_token[token].append(guarded)
         if (group := unmatched_of(guarded)) is not None:
@@ -167,6 +167,17 @@ class MemoryStore:
         places = sorted(all_, key=lambda pair: (pair[0], pair[1].scope))
         return [(key, standing) for key, standing in places if after is None or (key, standing.scope) > after][:limit]
 
+    def events(self, after: int, limit: int) -> Sequence[tuple[int, AnyEvent | None]]:
+        """Return the events of all addresses that were recorded after number `after`, each with its number. Raises StoreFault."""
+        self._refuse_if_closed()
+        numbered = zip(self._shelf.numbers, self._shelf.events, strict=True)
+        return [(number, event) for number, event in numbered if number > after][:limit]
+
+    def last_event(self) -> int:
+        """Return the number of the event that was recorded last. Raises StoreFault."""
+        self._refuse_if_closed()
+        return self._shelf.last
+
     def recipient_of(self, opaque_id: str) -> AddressKey | None:
         """Return the recipient that was interned under this id. Raises StoreFault."""
         self._refuse_if_closed()
@@ -215,10 +226,17 @@ class _Shelf:
     def __init__(self, records: dict[AddressKey, AddressRecord]) -> None:
         self.records = records
         self.events: list[AnyEvent] = []
+        self.numbers: list[int] = []
+        self.last = 0
         self.tallies: Counter[Tally] = Counter()
         self.incidents: dict[str, Incident] = {}
         self.holds: defaultdict[str, set[AddressKey]] = defaultdict(set)
         self._watches: dict[str, Watch] = {}
+
+    def add(self, event: AnyEvent) -> None:
+        self.last += 1
+        self.events.append(event)
+        self.numbers.append(self.last)
 
     def history(self, key: AddressKey) -> Sequence[AnyEvent]:
         return tuple(event for event in self.events if event.key == key)
@@ -255,7 +273,9 @@ class _Shelf:
         self.records[key] = fold(key, self.history(key), policy)
 
     def forget(self, key: AddressKey) -> None:
-        self.events = [_without_mention(event, key) for event in self.events if event.key != key]
+        kept = [(number, event) for number, event in zip(self.numbers, self.events, strict=True) if event.key != key]
+        self.numbers = [number for number, _ in kept]
+        self.events = [_without_mention(event, key) for _, event in kept]
         for held in self.holds.values():
             held.discard(key)
         for identity, incident in self.incidents.items():

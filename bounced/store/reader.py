@@ -14,7 +14,7 @@ from typing import TypeVar
 from bounced.address import AddressKey
 from bounced.incident import Incident
 from bounced.record import AddressRecord, AnyEvent, Standing
-from bounced.scope import Scope
+from bounced.scope import EVERYWHERE, Scope
 from bounced.store import Overview, Place, StoreFault, Tally, Unmatched, files, tables
 from bounced.store.known import Commits, Known
 from bounced.store.rows import RowError
@@ -23,6 +23,7 @@ _T = TypeVar("_T")
 
 _SLICE = 250
 """Addresses that are read into memory at once: it takes the event loop 0.2 ms."""
+_MOST_BLOCKING = 16_384
 _BETWEEN_SLICES = 0.001
 _BETWEEN_LOOKS = 1.0
 
@@ -35,6 +36,8 @@ class Lookups:
         self._path = path
         self._connection: sqlite3.Connection | None = None
         self._known: Known | None = None
+        # What was read since the last commit: mailers ask for one address several times, and a list is often asked twice.
+        self._blocking: dict[AddressKey, Sequence[Standing]] = {}
         self._damaged = False
         self._closed_because = "the store is closed"
         self._open()
@@ -68,7 +71,16 @@ class Lookups:
 
     def block(self, key: AddressKey, scope: Scope, now: int) -> Standing | None:
         """Return what keeps mail of a stream from an address now. Raises StoreFault."""
-        return self._read(tables.block, key, scope, now)
+        if (known := self._known) is None:
+            return first_block(self._read(tables.blocking, key), scope, now)
+        if known.changed() or len(self._blocking) >= _MOST_BLOCKING:
+            self._blocking.clear()
+            self.may_know(key)  # which takes note of the change
+        if (found := self._blocking.get(key)) is None:
+            found = self._read(tables.blocking, key)
+            if not known.changed():
+                self._blocking[key] = found
+        return first_block(found, scope, now)
 
     async def keep_known(self) -> None:
         """Read all addresses into memory, a few at a time, for `may_know`; again when too much has changed. Does not return."""
@@ -105,6 +117,14 @@ class Lookups:
         """Count what there is, in a thread with a connection of its own. Raises StoreFault."""
         self.standings(None, 1)  # which a closed store cannot
         return await asyncio.to_thread(_overview, self._path, since, now)
+
+    def events(self, after: int, limit: int) -> Sequence[tuple[int, AnyEvent | None]]:
+        """Return the events of all addresses that were recorded after number `after`, each with its number. Raises StoreFault."""
+        return self._read(tables.events, after, limit)
+
+    def last_event(self) -> int:
+        """Return the number of the event that was recorded last. Raises StoreFault."""
+        return self._read(tables.last_event)
 
     def recipient_of(self, opaque_id: str) -> AddressKey | None:
         """Return the recipient that was interned under this id. Raises StoreFault."""
@@ -165,6 +185,14 @@ class SqliteReader(Lookups):
     def close(self) -> None:
         """Let go of the file. Later calls raise StoreFault."""
         self.let_go()
+
+
+def first_block(standings: Sequence[Standing], scope: Scope, now: int) -> Standing | None:
+    """Return the first of some standings, the one everywhere before the others, that keeps mail of a stream away now."""
+    for standing in standings:
+        if standing.scope in (EVERYWHERE, scope) and standing.blocks(now):
+            return standing
+    return None
 
 
 def fault_of(error: Exception) -> StoreFault:

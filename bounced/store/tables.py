@@ -16,7 +16,7 @@ from bounced.guard import Watch
 from bounced.incident import Incident, Kind, Ruling
 from bounced.policy import Policy, adds, fold, no_firmer, step
 from bounced.record import AddressRecord, AnyEvent, Bounced, Cause, Imported, Standing
-from bounced.scope import EVERYWHERE, Scope
+from bounced.scope import EVERYWHERE
 from bounced.store import MOST_UNMATCHED, NoSuchIncident, Overview, Place, Recorded, Tally, Unmatched, incidents
 from bounced.store.rows import (
     CAUSES,
@@ -77,6 +77,10 @@ _ANY_BETWEEN = "SELECT 1 FROM standing WHERE address BETWEEN ? AND ? LIMIT 1"
 _KNOWN_AMONG = "SELECT value FROM json_each(?) WHERE EXISTS (SELECT 1 FROM standing WHERE address = value)"
 _PLAINLY_BLOCKED = """
     SELECT address, cause FROM json_each(?) JOIN standing ON address = value AND scope = '*' AND cause IS NOT NULL AND detail IS NULL"""
+_ADD_EVENT_AT = "INSERT INTO event (id, at, kind, address, scope, detail) VALUES (?, 0, ?, '', '*', '{}')"
+_FORGOTTEN = "forgotten"
+"""The kind of what stands where the last event was forgotten; it belongs to no address."""
+_AFTER = "SELECT id, at, kind, address, scope, token, detail FROM event WHERE id > ? ORDER BY id LIMIT ?"
 _PUT_STANDING = """
     INSERT INTO standing (scope, cause, category, since, released_at, detail, known_since, delivered_at, last_event, address)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -128,12 +132,9 @@ def any_forgotten(connection: sqlite3.Connection) -> bool:
     return connection.execute(found).fetchone() is not None
 
 
-def block(connection: sqlite3.Connection, key: AddressKey, scope: Scope, now: int) -> Standing | None:
-    """Return what keeps mail of a stream from an address now. Raises RowError, sqlite3.Error."""
-    for row in connection.execute(_BLOCKING, (key,)).fetchall():
-        if row[0] in (EVERYWHERE, scope) and (standing := standing_of(StandingRow(*row))).blocks(now):
-            return standing
-    return None
+def blocking(connection: sqlite3.Connection, key: AddressKey) -> Sequence[Standing]:
+    """Return what may keep mail from an address, in the order of scopes. Raises RowError, sqlite3.Error."""
+    return [standing_of(StandingRow(*row)) for row in connection.execute(_BLOCKING, (key,)).fetchall()]
 
 
 def known_addresses(connection: sqlite3.Connection) -> int:
@@ -302,9 +303,24 @@ def overview(connection: sqlite3.Connection, since: int, now: int) -> Overview:
     return Overview(known, blocks, categories, blockers)
 
 
+def events(connection: sqlite3.Connection, after: int, limit: int) -> Sequence[tuple[int, AnyEvent | None]]:
+    """Return the events recorded after number `after`, each with its number. Raises RowError, sqlite3.Error."""
+    rows = connection.execute(_AFTER, (after, limit)).fetchall()
+    return [(number, None if row[1] == _FORGOTTEN else event_of(EventRow(*row))) for number, *row in rows]
+
+
+def last_event(connection: sqlite3.Connection) -> int:
+    """Return the number of the last event. Raises sqlite3.Error."""
+    return int(connection.execute("SELECT ifnull(max(id), 0) FROM event").fetchone()[0])
+
+
 def forget(connection: sqlite3.Connection, key: AddressKey) -> None:
     """Erase an address where it is named as such, and from the samples of incidents. Raises RowError, sqlite3.Error."""
+    last = last_event(connection)
     connection.execute(f"{_BACK} DELETE FROM event WHERE id IN (SELECT id FROM back)", (key, _ALL))  # noqa: S608 - our own words
+    if last_event(connection) < last:
+        # Else its number would be given again, and whoever has read so far would miss an event.
+        connection.execute(_ADD_EVENT_AT, (last, _FORGOTTEN))
     for table in ("standing", "opaque", "hold"):
         connection.execute(f"DELETE FROM {table} WHERE address = ?", (key,))  # noqa: S608 - our own words
     shelf = Shelf(connection)
