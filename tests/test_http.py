@@ -323,7 +323,7 @@ async def test_who_refuses_us_holds_no_verdicts(ask: Asker, store: MemoryStore) 
     await store.count({Tally(day=today, what="forged", source=""): 2_000})
     (incident,) = await store.settle(NOW)
     status, answer = await ask.post("/v1/confirm", id=incident.id, reason="x")
-    assert (status, answer["error"]) == (400, "this incident holds no verdicts")
+    assert (status, answer["detail"]) == (400, "this incident holds no verdicts")
     assert store.incidents() == [incident]
 
 
