@@ -7,6 +7,7 @@ rather mail than wait says so: `Client(when_unknown="send")`.
     client = Client()
     if client.may_send("joe@example.org", "news"):
         smtp.sendmail(client.return_path("joe@example.org", "news"), ["joe@example.org"], message)
+    client.may_send_many(["joe@example.org", "ann@example.org"], "news")        # [True, False]
 
 The socketmap protocol, since its connections stay open (an answer costs one round trip and no HTTP) and tell three answers apart.
 """
@@ -16,6 +17,7 @@ import os
 import re
 import socket
 import time
+from collections.abc import Iterator, Sequence
 from typing import Literal, NoReturn, TypeVar
 
 DEFAULT_PATH = "/run/bounced/socketmap.sock"
@@ -27,6 +29,9 @@ _LENGTH = re.compile(rb"(0|[1-9][0-9]{0,3}):")
 _REFUSAL = re.compile(r"OK ([ -~]+)")
 _RETURN_PATH = re.compile(r"OK ([!-?A-~]+@[!-?A-~]+)")
 _MOST_IDLE = 16
+_MOST_AT_ONCE = 100
+"""Questions that are sent before an answer is read: both sides' buffers hold so many, so that neither waits for the other."""
+_READ = 65536
 _MAX_OCTETS = 1024
 """No address is longer; the daemon answers within as much."""
 
@@ -71,6 +76,22 @@ class Client:
                 raise
             return None
 
+    def may_send_many(self, addresses: Sequence[str], scope: str = "default") -> list[bool]:
+        """Answer `may_send` for each address, in their order; the deadline is for each hundred of them. Raises as `may_send`."""
+        return [refusal is None for refusal in self.refusals(addresses, scope)]
+
+    def refusals(self, addresses: Sequence[str], scope: str = "default") -> list[str | None]:
+        """Answer `refusal` for each address, in their order. Raises as `may_send`."""
+        answers: list[str | None] = []
+        for requests in _pieces([_request("access", address, scope) for address in addresses]):
+            try:
+                answers += map(_read_refusal, self._ask_many(requests))
+            except TemporaryFailure:
+                if not self._fails_open:
+                    raise
+                answers += [None] * len(requests)
+        return answers
+
     def return_path(self, address: str, scope: str = "default") -> str:
         """Return the envelope sender for one mail of the stream `scope` to `address`. Raises as `may_send`, fail open or not."""
         return _read_return_path(self._ask(_request("sign", address, scope)))
@@ -81,6 +102,9 @@ class Client:
             connection.close()
 
     def _ask(self, request: bytes) -> str:
+        return self._ask_many([request])[0]
+
+    def _ask_many(self, requests: Sequence[bytes]) -> list[str]:
         end = time.monotonic() + self._deadline
         if self._owner != os.getpid():
             # Two processes on one connection would read each other's answers.
@@ -90,10 +114,10 @@ class Client:
             kept = _popped(self._idle)
             if kept is not None:
                 try:
-                    return self._exchange(kept, request, end)
+                    return self._exchange(kept, requests, end)
                 except _Ended:
                     self.close()
-            return self._exchange(self._connect(end), request, end)
+            return self._exchange(self._connect(end), requests, end)
         except (OSError, _Ended) as error:
             raise TemporaryFailure(f"no answer on {self._path}: {_said(error)}") from error
 
@@ -107,22 +131,22 @@ class Client:
             raise
         return connection
 
-    def _exchange(self, connection: socket.socket, request: bytes, end: float) -> str:
-        """Ask on a connection, and keep it only if its answer was whole: else a late one would be taken for the next question's."""
+    def _exchange(self, connection: socket.socket, requests: Sequence[bytes], end: float) -> list[str]:
+        """Ask on a connection, and keep it only if its answers were whole: else a late one would be taken for the next question's."""
         whole = False
         try:
             connection.settimeout(_left(end))
-            answer = _begun(connection, request)
-            while (text := _text(answer)) is None:
+            answer = _begun(connection, b"".join(requests))
+            while (texts := _texts(answer, len(requests))) is None:
                 connection.settimeout(_left(end))
-                answer += connection.recv(_MAX_OCTETS) or _cut()
+                answer += connection.recv(_READ) or _cut()
             whole = True
         finally:
             if whole and len(self._idle) < _MOST_IDLE:
                 self._idle.append(connection)
             else:
                 connection.close()
-        return text
+        return texts
 
 
 class AsyncClient:
@@ -150,6 +174,22 @@ class AsyncClient:
                 raise
             return None
 
+    async def may_send_many(self, addresses: Sequence[str], scope: str = "default") -> list[bool]:
+        """Answer `may_send` for each address, in their order; the deadline is for each hundred of them. Raises as `may_send`."""
+        return [refusal is None for refusal in await self.refusals(addresses, scope)]
+
+    async def refusals(self, addresses: Sequence[str], scope: str = "default") -> list[str | None]:
+        """Answer `refusal` for each address, in their order. Raises as `may_send`."""
+        answers: list[str | None] = []
+        for requests in _pieces([_request("access", address, scope) for address in addresses]):
+            try:
+                answers += map(_read_refusal, await self._ask_many(requests))
+            except TemporaryFailure:
+                if not self._fails_open:
+                    raise
+                answers += [None] * len(requests)
+        return answers
+
     async def return_path(self, address: str, scope: str = "default") -> str:
         """Return the envelope sender for one mail of the stream `scope` to `address`. Raises as `may_send`, fail open or not."""
         return _read_return_path(await self._ask(_request("sign", address, scope)))
@@ -160,6 +200,9 @@ class AsyncClient:
             streams[1].close()
 
     async def _ask(self, request: bytes) -> str:
+        return (await self._ask_many([request]))[0]
+
+    async def _ask_many(self, requests: Sequence[bytes]) -> list[str]:
         owner = (os.getpid(), asyncio.get_running_loop())
         if self._owner != owner:
             self._idle, self._owner = [], owner
@@ -168,28 +211,28 @@ class AsyncClient:
                 kept = _popped(self._idle)
                 if kept is not None:
                     try:
-                        return await self._exchange(kept, request)
+                        return await self._exchange(kept, requests)
                     except _Ended:
                         self.close()
-                return await self._exchange(await asyncio.open_unix_connection(self._path), request)
+                return await self._exchange(await asyncio.open_unix_connection(self._path), requests)
         except (OSError, _Ended) as error:
             raise TemporaryFailure(f"no answer on {self._path}: {_said(error)}") from error
 
-    async def _exchange(self, streams: "_Streams", request: bytes) -> str:
+    async def _exchange(self, streams: "_Streams", requests: Sequence[bytes]) -> list[str]:
         whole = False
         reader, writer = streams
         try:
-            writer.write(request)
+            writer.write(b"".join(requests))
             answer = await _first(reader)
-            while (text := _text(answer)) is None:
-                answer += await reader.read(_MAX_OCTETS) or _cut()
+            while (texts := _texts(answer, len(requests))) is None:
+                answer += await reader.read(_READ) or _cut()
             whole = True
         finally:
             if whole and len(self._idle) < _MOST_IDLE:
                 self._idle.append(streams)
             else:
                 writer.transport.abort()
-        return text
+        return texts
 
 
 _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -200,6 +243,10 @@ def _fails_open(when_unknown: str) -> bool:
     if when_unknown not in ("raise", "send"):
         raise ValueError('when_unknown is "raise" or "send"')
     return when_unknown == "send"
+
+
+def _pieces(requests: list[bytes]) -> Iterator[list[bytes]]:
+    return (requests[begin : begin + _MOST_AT_ONCE] for begin in range(0, len(requests), _MOST_AT_ONCE))
 
 
 def _popped(idle: list[_Connection]) -> _Connection | None:
@@ -220,7 +267,7 @@ def _begun(connection: socket.socket, request: bytes) -> bytes:
     """Ask, and return the first octets of the answer. Raises _Ended where nobody was there to hear the question."""
     try:
         connection.sendall(request)
-        answer = connection.recv(_MAX_OCTETS)
+        answer = connection.recv(_READ)
     except ConnectionError as error:
         raise _Ended("the connection ended") from error
     if not answer:
@@ -230,7 +277,7 @@ def _begun(connection: socket.socket, request: bytes) -> bytes:
 
 async def _first(reader: asyncio.StreamReader) -> bytes:
     try:
-        answer = await reader.read(_MAX_OCTETS)
+        answer = await reader.read(_READ)
     except ConnectionError as error:
         raise _Ended("the connection ended") from error
     if not answer:
@@ -256,19 +303,28 @@ def _request(map_: str, address: str, scope: str) -> bytes:
     return b"%d:%b," % (len(request), request)
 
 
-def _text(answer: bytes) -> str | None:
-    """Read a netstring; None while it is incomplete. Raises TemporaryFailure for anything else, more than one answer too."""
-    length = _LENGTH.match(answer)
-    if length is None:
-        if len(answer) < 5 and (answer.isdigit() or not answer):
+def _texts(answer: bytes, count: int) -> list[str] | None:
+    """Read so many netstrings; None while they are incomplete. Raises TemporaryFailure for anything else, more answers too."""
+    texts: list[str] = []
+    at = 0
+    while len(texts) < count:
+        length = _LENGTH.match(answer, at)
+        if length is None:
+            if len(answer) - at < 5 and (answer[at:].isdigit() or at == len(answer)):
+                return None
+            raise TemporaryFailure("the answer is no netstring")
+        end = length.end() + int(length[1])
+        if end > length.start() + _MAX_OCTETS:
+            raise TemporaryFailure("the answer is not one netstring")
+        if len(answer) <= end:
             return None
-        raise TemporaryFailure("the answer is no netstring")
-    end = length.end() + int(length[1])
-    if len(answer) <= end <= _MAX_OCTETS:
-        return None
-    if len(answer) != end + 1 or answer[end:] != b",":
+        if answer[end] != ord(","):
+            raise TemporaryFailure("the answer is not one netstring")
+        texts.append(answer[length.end() : end].decode("ascii", "backslashreplace"))
+        at = end + 1
+    if at != len(answer):
         raise TemporaryFailure("the answer is not one netstring")
-    return answer[length.end() : end].decode("ascii", "backslashreplace")
+    return texts
 
 
 def _read_refusal(answer: str) -> str | None:

@@ -25,6 +25,9 @@ from bounced.store import TALLY_DAYS, Overview, Place, Recorded, Store, StoreFau
 from bounced.store.rows import without
 from bounced.takeover import Taken, imported
 
+TEXT = "recipient is on the suppression list ({cause}, {category}, {day})"
+"""What the sender of a mail to a suppressed recipient is told."""
+
 _CLEAR = Clear()
 _USUAL = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._=+-"
 _PAGE = 500
@@ -38,13 +41,16 @@ MOST_EVENTS = 1000
 class Consult:
     """Answers for the return-path domain `domain`, whose signed paths it hands out."""
 
-    def __init__(self, *, domain: str, return_path: ReturnPath, store: Store, unread: Maildir, clock: Callable[[], float]) -> None:
-        """Put the parts together; `unread` is where the mail lies that no reader understood, `clock` gives Unix seconds."""
+    def __init__(
+        self, *, domain: str, return_path: ReturnPath, store: Store, unread: Maildir, clock: Callable[[], float], text: str = TEXT
+    ) -> None:
+        """Put the parts together; `unread` has the mail that no reader understood, `clock` gives Unix seconds, `text` tells senders."""
         self._domain = domain
         self._return_path = return_path
         self._store = store
         self._unread = unread
         self._clock = clock
+        self._text = text
         self._remembering: dict[AddressKey, asyncio.Task[None]] = {}
         self._log = structlog.get_logger("consult")
 
@@ -84,7 +90,7 @@ class Consult:
         except StoreFault as fault:
             self._log.error("query.failed", why=str(fault))
             return Trouble("the suppression list cannot be read now")
-        return _CLEAR if block is None else Suppressed(reply_text(block))
+        return _CLEAR if block is None else Suppressed(reply_text(block, self._text))
 
     def check_many(self, question: CheckMany) -> Answers:
         """Answer `check` for each line; those of whom the store knows nothing are told from the others all at once."""
@@ -331,9 +337,9 @@ def _key(written: str) -> AddressKey:
         return address_key(str(Mailbox(local_part, domain)))
 
 
-def reply_text(block: Standing) -> str:
+def reply_text(block: Standing, text: str = TEXT) -> str:
     """Return what a sender is told of a suppressed recipient: one line of printable ASCII, without code."""
-    return f"recipient is on the suppression list ({block.cause}, {block.category}, {_day((block.since or 0) // 86400)})"
+    return text.format(cause=block.cause, category=block.category, day=_day((block.since or 0) // 86400))
 
 
 @lru_cache(maxsize=4096)

@@ -238,7 +238,9 @@ def _build_query(config: Config, ring: KeyRing, stack: contextlib.AsyncExitStack
 def _asked(config: Config, return_path: ReturnPath, store: Store, stack: contextlib.AsyncExitStack) -> _Parts:
     """Build what answers questions from a store."""
     unread = Maildir(config.kept.unread, config.kept.quota)
-    consult = Consult(domain=config.return_path.domains[0], return_path=return_path, store=store, unread=unread, clock=_CLOCK)
+    consult = Consult(
+        domain=config.return_path.domains[0], return_path=return_path, store=store, unread=unread, clock=_CLOCK, text=config.query.text
+    )
     stack.push_async_callback(consult.drain)
     ask = config.query
     query, http = QueryDoor(consult, QuerySettings(milter_signs=ask.milter_signs)), HttpDoor(consult)

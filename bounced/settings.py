@@ -269,9 +269,21 @@ def _treated(itself: Effect, actions: tuple[Effect, ...]) -> Kind:
     return Kind(read, write)
 
 
+def _reply_text(value: object, _: Path) -> str:
+    text = _text(value, "a line of text")
+    try:
+        shown_text = text.format(cause="complaint", category="no-such-user", day="2026-01-01")
+    except (LookupError, ValueError, AttributeError):
+        raise ValueError("expected no other words in braces than {cause}, {category} and {day}") from None
+    if not shown_text or len(shown_text) > 400 or not shown_text.isascii() or not shown_text.isprintable():
+        raise ValueError("expected 1 to 400 characters of printable ASCII: it becomes an SMTP reply")
+    return text
+
+
 _RUN, _STATE = Path("/run/bounced"), Path("/var/lib/bounced")
 _PATH, _OPTIONAL_PATH = _path(optional=False), _path(optional=True)
 _MODE = Kind(_mode, lambda mode: f'"{mode:04o}"')
+_REPLY_TEXT = Kind(_reply_text, _quoted)
 _HOST = _word("a host name or nothing", r"(?:[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,252}[A-Za-z0-9])?)?")
 _GROUP = _word("a group name or nothing", r"(?:[A-Za-z_][A-Za-z0-9_.-]{0,31})?")
 _duration = partial(_measure, {"s": 1, "m": 60, "h": 3600, "d": 86400}, 'a duration such as "30d" or "12h" (s, m, h, d)')
@@ -347,6 +359,9 @@ class QuerySettings:
     writer: Annotated[Path | None, _OPTIONAL_PATH, "Where `--role smtp` takes what `--role query` has to have written."] = (
         _RUN / "writer.sock"
     )
+    text: Annotated[
+        str, _REPLY_TEXT, "What the sender of a refused mail is told, after 550 5.7.1; {cause}, {category} and {day} are filled in."
+    ] = "recipient is on the suppression list ({cause}, {category}, {day})"
     socket_mode: Annotated[int, _MODE, "The permissions of the sockets that the daemon makes itself, in octal."] = 0o660
     socket_group: Annotated[str, _GROUP, "The group of those sockets: its members may ask. Empty: the daemon's own group."] = ""
 

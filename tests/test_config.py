@@ -81,6 +81,7 @@ def test_every_setting_is_read(tmp_path: Path) -> None:
         milter_signs = true
         http = "h.sock"
         writer = "w.sock"
+        text = "no mail for you: {cause}"
         socket_mode = "0666"
         socket_group = "mail"
         [metrics]

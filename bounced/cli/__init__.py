@@ -12,7 +12,7 @@ from typing import NoReturn
 import click
 
 from bounced import __version__
-from bounced.cli import addresses, keeping, overview, reading, running
+from bounced.cli import addresses, exporting, keeping, overview, reading, running
 from bounced.cli.base import EX_CONFIG, EX_DATA, EX_TRY_LATER, EX_UNAVAILABLE, EX_USAGE, Unreachable
 from bounced.cli.doctoring import doctor
 from bounced.cli.importing import import_
@@ -70,7 +70,7 @@ def cli(context: click.Context, config_file: str) -> None:
 
 for _command in (
     *(running.serve, running.try_, running.rotate_key, running.config_),
-    *(addresses.check, addresses.why, addresses.list_, addresses.sign, addresses.verify),
+    *(addresses.check, addresses.why, addresses.list_, exporting.export, addresses.sign, addresses.verify),
     *(addresses.block, addresses.release, addresses.delivered, addresses.forget),
     *(overview.stats, overview.backscatter, overview.incidents, reading.explain_, reading.unmatched, ingest, import_, replay_, doctor),
     *(keeping.backup, keeping.restore),

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from types import ModuleType
 
-from bounced import cli, daemon, policy, returnpath
+from bounced import cli, daemon, listen, policy, returnpath
 from bounced.consult import Consult
 from bounced.query import Check, Clear, Suppressed, Trouble
 from bounced.record import AnyEvent
@@ -67,7 +67,7 @@ def count_every_copy() -> None:
     _replace(tables, "adds", lambda _event, _earlier: True)
 
 
-def _replace(module: ModuleType, name: str, fault: object) -> None:
+def _replace(module: ModuleType | type, name: str, fault: object) -> None:
     assert hasattr(module, name), f"{module.__name__} has no {name} any more: this control needs another place for its fault"
     setattr(module, name, fault)
 
@@ -105,6 +105,12 @@ def lose_releases() -> None:
     _replace(policy, "_released", lambda record, _standing, _at: record)
 
 
+def read_the_deaf() -> None:
+    """Break the bound of the query sockets: whoever takes no answers goes on being read."""
+    for name in ("pause_writing", "resume_writing"):
+        _replace(listen._Connection, name, lambda _self: None)
+
+
 FAULTS = {
     fault.__name__: fault
     for fault in (
@@ -116,6 +122,7 @@ FAULTS = {
         call_home,
         lose_releases,
         believe_any_clock,
+        read_the_deaf,
     )
 }
 
