@@ -3,10 +3,11 @@
 import signal
 import smtplib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -18,12 +19,15 @@ from tests.system.refuser import Refuser
 from tests.system.waiting import until
 
 SENDER = "news@sender.example"
+ALIAS = "all@lists.example"
+STRANGERS = {"mynetworks": "192.0.2.0/24", "smtpd_relay_restrictions": "reject_unauth_destination"}
+"""A door for mail from outside; what it takes for the alias goes out again."""
 
 
 class Town:
     """A Postfix that asks by milter, a daemon that takes its bounces, and a server on the other side that refuses some recipients."""
 
-    def __init__(self, home: Path, block: str, daemon_name: str) -> None:
+    def __init__(self, home: Path, block: str, daemon_name: str, senders: Mapping[str, str]) -> None:
         """Write the configurations; nothing runs yet."""
         home.mkdir(mode=0o755)
         self.daemon = Daemon(home, socket_group="postfix", milter_signs=True)
@@ -31,10 +35,13 @@ class Town:
         smtpd = here(main_cf(block), self.daemon)
         self.postfix = Postfix(
             home,
-            doors={"milter": {}, "news": {"milter_macro_daemon_name": "bounced_news"}},
+            doors={"milter": {}, "strangers": STRANGERS, "news": {"milter_macro_daemon_name": "bounced_news"}},
             settings={
                 **smtpd,
                 "milter_macro_daemon_name": daemon_name,
+                "virtual_alias_domains": "lists.example",
+                "virtual_alias_maps": f"inline:{{ {{ {ALIAS} = taker@receiver.example }} }}",
+                **here(senders, self.daemon),
                 "transport_maps": "inline:{{ {{ {} = smtp:[{}]:{} }} }}".format(DOMAIN, *self.daemon.smtp),
                 "relay_domains": DOMAIN,
                 "relay_recipient_maps": "",
@@ -71,9 +78,13 @@ class Town:
 
 
 @contextmanager
-def founded(home: Path, block: str, daemon_name: str = "mail.sender.example") -> Iterator[Town]:
-    """Found a town below `home`, with one of the blocks of config/mailers, and a name for Postfix to call itself by to milters."""
-    town = Town(home, block, daemon_name)
+def founded(
+    home: Path, block: str, *, daemon_name: str = "mail.sender.example", senders: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Town]:
+    """Found a town below `home`, with one of the blocks of config/mailers, a name for Postfix to call itself by to milters, and
+    restrictions of who may send as whom.
+    """
+    town = Town(home, block, daemon_name, senders)
     town.remote.start()
     try:
         town.daemon.start()
@@ -189,3 +200,25 @@ def test_down_and_hung_the_default_action_is_done(block: str, place: Path, need_
             assert [town.delivered(one) for one in live] == [[], []]
             town.daemon.start()
         until(lambda: [town.delivered(one) for one in live] == [[SENDER]] * 2, "the mail that waited", shown=town.log)
+
+
+def stolen(town: Town) -> bool:
+    """Let a stranger mail the alias with a sender of our return-path domain; tell whether the mail that reaches him is signed."""
+    try:
+        town.postfix.send("strangers", f"mine@{DOMAIN}", ALIAS)
+    except smtplib.SMTPRecipientsRefused:
+        return False
+    until(town.drained, "the mail to go out again", shown=town.log)
+    (sender,) = town.delivered("taker@receiver.example")
+    return f"a mail to {ALIAS}," in town.daemon.run("verify", sender).stdout
+
+
+def test_nothing_is_signed_for_a_stranger(place: Path, need_postfix: None) -> None:
+    """With the block for senders nobody from outside gets a return path, and our own mail is still signed; without it, he gets one."""
+    with founded(place / "careful", "postfix/milter-open.cf", senders=main_cf("postfix/milter-sign.cf")) as town:
+        assert not stolen(town)
+        town.postfix.send("milter", f"news@{DOMAIN}", "live@receiver.example")
+        until(town.drained, "our mail to go out", shown=town.log)
+        assert "a mail to live@receiver.example," in town.daemon.tell("verify", *town.delivered("live@receiver.example"))
+    with founded(place / "careless", "postfix/milter-open.cf") as town:
+        assert stolen(town)
