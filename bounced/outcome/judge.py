@@ -40,10 +40,11 @@ _MEMORABLE = 512
 _CODES = re.compile(r"[45](?<![\d.].)\.\d{1,3}\.\d{1,3}(?!\d|\.\d)")
 _LEADING_REPLY = re.compile(r"\s*(?:[\w-]{1,20};)?\s*([45]\d\d)(?=[ \-]|$)")
 _OWNER = re.compile(
-    r"\b(?:(?:your|from|client|ip|envelope|sending|connecting|helo|ehlo|return[ -]path|reply-to|bounce|(?:the )?sender(?:'s)?)"
-    r"(?: e-?mail| mail)?"
+    r"\b(?:(?:your|from|client|ip|envelope|sending|connecting|helo|ehlo|return[ -]path|reply-to|bounce|(?:the )?sender(?:'s)?"
+    r"|ihre?|votre|su|sua|seu|tu[oa]|vostr[oa]|uw|twoj[ae]|ваш\w{0,2})(?: e-?mail| mail)?"
     r"|(?:mail from|return[ -]path|sender(?: address| domain)?|helo|ehlo)[ :=]{1,2}\S{1,64})"
     r"(?: (?:user|mailbox|account|address|alias|username|domain|host|server|mx))?(?: name| record)?(?: is| was| has been)? $"
+    r"|(?:您的|你的|あなたの|귀하의 ?)$"
 )
 """What stands before a death that is the sender's: "your mailbox", "mail from <@example.org>: domain"."""
 _OWNED = re.compile(
@@ -53,7 +54,7 @@ _SENDER = re.compile(
     r"(?:absender\w{0,9}|expediteur|remitente|remetente|mittente|afzender|afsender|avsender|nadawc[ya]|odesilatele|expeditorul(?:ui)?|gonder(?:en|ici)"
     r"|felado"
     r"|отправител\w{1,2}|відправник\w{0,2}|送信[者元]|発信者|差出人|[发發]件人|寄件[者人]|보낸 ?사람|발신[자인]|송신자"
-    r"|αποστολε\w{1,3})[^.:;!?,<]{0,40}$"
+    r"|αποστολε\w{1,3})[^.:;!?,<。、]{0,40}$"
 )
 """The word for sender in other languages, in the sentence of the death."""
 _OWNER_LIMIT = 100

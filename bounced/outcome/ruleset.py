@@ -37,7 +37,8 @@ OWNING = (
     *("sender", "s", "e", "mail", "email", "user", "mailbox", "account", "address", "alias", "username", "domain", "host", "server", "mx"),
     *("name", "record", "is", "was", "has", "been", "for", "of", "in", "absender", "absenders", "absenderadresse", "absenderdomain"),
     *("expediteur", "remitente", "remetente", "mittente", "afzender", "afsender", "avsender", "nadawcy", "nadawca", "odesilatele"),
-    *("expeditorul", "expeditorului", "gonderen", "gonderici", "felado"),
+    *("expeditorul", "expeditorului", "gonderen", "gonderici", "felado", "ihr", "ihre", "votre", "su", "sua", "seu", "tuo", "tua"),
+    *("vostro", "vostra", "uw", "twoja", "twoje"),
 )
 """The words by which judge tells whose death is told."""
 

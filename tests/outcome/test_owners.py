@@ -45,10 +45,40 @@ def test_the_owner_behind(behind: str) -> None:
     assert [text for text in texts if judged(text)[0] == "hard"] == []
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "550 Ihr Konto wurde gesperrt",
+        "550 Votre compte est suspendu",
+        "550 su cuenta ha sido suspendida",
+        "550 sua conta foi suspensa",
+        "550 Twoje konto zostało zablokowane",
+        "550 Ваш аккаунт заблокирован",
+        "550 您的账号已被禁用",
+        "550 Die Absenderadresse existiert nicht",
+        "550 l'adresse de l'expéditeur n'existe pas",
+        "550 indirizzo del mittente inesistente",
+        "550 адрес отправителя не существует",
+        "550 发件人地址不存在",
+        "550 送信者のメールアドレスが存在しません",
+    ],
+)
+def test_owners_in_other_languages(text: str) -> None:
+    """The words for "your" and for the sender are known in other languages too."""
+    assert judged(text)[0] != "hard"
+
+
 def test_owners_control() -> None:
     """Negative control: without an owner, or with the recipient as owner, each of these deaths is one."""
     for name in ("user", "mailbox", "account", "address", "e-mail address", "alias", "username"):
         for gone in (*_GONE, *_CLOSED):
             assert judged(f"550 {name} {gone}")[0] == "hard", (name, gone)
-    for text in ("550 cannot find your recipient", "550 your recipient address was not found", "550 response from server: user unknown"):
+    for text in (
+        "550 cannot find your recipient",
+        "550 your recipient address was not found",
+        "550 response from server: user unknown",
+        "550 发件人您好，收件人地址不存在",
+        "550 Konto wurde gesperrt",
+        "550 la cuenta ha sido suspendida",
+    ):
         assert judged(text)[0] == "hard", text
