@@ -3,15 +3,20 @@
 Each test has a control: a daemon that believes any seal, or counts every copy, must be found out.
 """
 
+import contextlib
 import json
+import re
+import sqlite3
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import pytest
 
 from tests.system.ask import Mailer
+from tests.system.bounces import Mint
 from tests.system.daemon import DOMAIN, Daemon, alive
-from tests.system.mail import MAILBOX_FULL, NO_SUCH_USER, Session, bring, report
+from tests.system.mail import MAILBOX_FULL, NO_SUCH_USER, Failure, Session, bring, report
 
 VICTIM = "victim@receiver.example"
 _DAY = 86400
@@ -107,3 +112,48 @@ def test_the_content_brings_nobody_else_into_it(daemon: Daemon) -> None:
     assert all(daemon.events(stranger) == [] for stranger in strangers[:3])
     with Mailer(daemon.door("socketmap")) as mailer:
         assert mailer.missing(strangers) == strangers
+
+
+HOSTILE = [
+    "'; DROP TABLE events; --", "=cmd|' /C calc'!A0", "+1+1", "@SUM(A1)", "\ttab", "<script>alert(1)</script>", "%s%n{0}", "\U0001f600",
+    "\x1b[31mred\x1b[0m", "\x9b31m", "\u202egnp.exe", "a\r\n250 2.0.0 ok", 'a\n{"event": "bounce.bounced"}', "\x00nul", "\x07bell", "\x7f",
+    "x" * (1 << 20),
+]  # fmt: skip
+"""What a server, or somebody who writes its reports for it, may put into a diagnostic text."""
+
+
+def schema(database: Path) -> list[tuple[str, ...]]:
+    """Return the schema of a database, as SQLite keeps it."""
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        return connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY name").fetchall()
+
+
+def test_hostile_diagnostics_do_nothing_and_show_nothing_raw(full_counts: bool, figure: Callable[[str], None]) -> None:
+    """Whatever a diagnostic holds, the schema stays, each log line is one JSON object of ASCII, and no command prints controls."""
+    count = 10_000 if full_counts else 100
+    with alive(settings={"log": {"format": "json"}}) as daemon:
+        daemon.stop()
+        before = schema(daemon.database)
+        daemon.start()
+        mint = Mint(daemon)
+        asked = []
+        for number in range(count):
+            if number % 100 == 0:
+                session = Session(daemon.smtp)
+            # The longest one now and then: it is a megabyte.
+            hostile = HOSTILE[number % (len(HOSTILE) - 1)] if number % 500 else HOSTILE[-1]
+            recipient, return_path, _ = mint()
+            assert session.bring(return_path, report(recipient, Failure("5.1.1", f"550 5.1.1 {hostile}")))[0] == 250
+            asked += [recipient] if number in {8, 9, 10} else []
+            if number % 100 == 99:
+                session.close()
+        shown = "".join(daemon.tell("why", recipient) for recipient in asked)
+        shown += daemon.tell("list") + daemon.tell("incidents") + daemon.tell("stats")
+        daemon.stop()
+        assert schema(daemon.database) == before
+        lines = daemon.log().splitlines()
+    events = [json.loads(line) for line in lines]
+    figure(f"{count} hostile diagnostics: schema as before, {len(events)} log lines, each one JSON object of printable ASCII")
+    assert sum(event["event"].startswith("bounce.") for event in events) == count
+    assert all(line.isascii() and line.isprintable() for line in lines)
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e]", shown)
