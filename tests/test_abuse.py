@@ -219,17 +219,17 @@ ELSEWHERE = "from mail.example.net (dsl.example.com [8.8.4.4]) by mx.example.org
 
 
 async def keep(house: House, content: bytes, clients: Sequence[str], mailbox: str = "postmaster") -> list[Incident]:
-    """Let reports come in for people, one by each client; return what was told then and in the next half hour."""
+    """Let reports come in for people, one by each client; return what was told then and in the next minutes."""
     for client in clients:
         envelope_ = envelope(f"{mailbox}@bounces.example.net", client)
         admission = house.intake.admit(envelope_)
         assert isinstance(admission, LocalMailbox | FeedbackMailbox)
         await house.intake.accept(envelope_, admission, content)
     await house.intake.flush()
-    return [incident for minute in range(30) for incident in await house.store.settle(NOW + 60 * minute)]
+    return [incident for minute in range(5) for incident in await house.store.settle(NOW + 60 * minute)]
 
 
-NETWORKS = [f"9.9.{number}.9" for number in range(200)]
+NETWORKS = [f"9.9.{number}.9" for number in range(40)]
 
 
 @pytest.mark.parametrize(
@@ -245,7 +245,7 @@ NETWORKS = [f"9.9.{number}.9" for number in range(200)]
 async def test_mail_that_left_here_unannounced_is_one_alarm(house: House, content: bytes, mailbox: str) -> None:
     """Twenty reports of mail that went through our servers without a token, from many networks: told once, with advice, changing nobody."""
     (incident,) = await keep(house, content, NETWORKS, mailbox)
-    assert (incident.kind, incident.subject, incident.count) == (Kind.COMPROMISED, "unsigned mail", 200)
+    assert (incident.kind, incident.subject, incident.count) == (Kind.COMPROMISED, "unsigned mail", 40)
     with capture_logs() as lines:
         alarm.tell([incident])
     assert [(line["event"], "credentials" in str(line["advice"])) for line in lines] == [("incident.opened", True)]
@@ -253,8 +253,8 @@ async def test_mail_that_left_here_unannounced_is_one_alarm(house: House, conten
 
 
 async def test_one_network_alone_raises_no_alarm(house: House) -> None:
-    """A thousand such reports from three networks of the Internet are fifteen; a server of ours may bring what many sent."""
-    assert await keep(house, returned("joe@example.net", HERE), [f"9.9.{number % 3}.{number % 200}" for number in range(1_000)]) == []
+    """A hundred such reports from three networks of the Internet are fifteen; a server of ours may bring what many sent."""
+    assert await keep(house, returned("joe@example.net", HERE), [f"9.9.{number % 3}.{number}" for number in range(100)]) == []
     assert [incident.count for incident in await keep(house, returned("joe@example.net", HERE), ["local"] * 5)] == [20]
 
 

@@ -143,20 +143,20 @@ class Daemon:
         for file in self.database.parent.glob(f"{self.database.name}*"):
             file.unlink()
 
-    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    def run(self, *arguments: str, patience: float = PATIENCE) -> subprocess.CompletedProcess[str]:
         """Run a command of `bounced` as an operator does."""
         return subprocess.run(
             [sys.executable, "-m", "bounced", "-C", str(self._config), *arguments],
             cwd=PROJECT,
             capture_output=True,
             text=True,
-            timeout=PATIENCE,
+            timeout=patience,
             check=False,
         )
 
-    def tell(self, *arguments: str) -> str:
+    def tell(self, *arguments: str, patience: float = PATIENCE) -> str:
         """Run a command that must succeed; returns what it printed."""
-        done = self.run(*arguments)
+        done = self.run(*arguments, patience=patience)
         assert done.returncode == 0, f"bounced {' '.join(arguments)}: exit {done.returncode}\n{done.stdout}{done.stderr}{self.log()}"
         return done.stdout.strip()
 

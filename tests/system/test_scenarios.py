@@ -135,10 +135,10 @@ def test_the_day_on_which_gmail_knew_nobody(rounds: Callable[[int, int], int], f
         assert which in daemon.tell("why", readers[0])
         assert daemon.tell("incidents", "show", which).count("reader") >= many
 
-        daemon.tell("incidents", "confirm", which, "--reason", "they say that it is true")
+        daemon.tell("incidents", "confirm", which, "--reason", "they say that it is true", patience=120)
         assert missing(daemon, readers) == []
         begun = time.monotonic()
-        daemon.tell("incidents", "revert", which, "--reason", "they say that it was their fault")
+        daemon.tell("incidents", "revert", which, "--reason", "they say that it was their fault", patience=120)
         figure(f"{many} addresses reverted in {time.monotonic() - begun:.1f} s")
         assert missing(daemon, readers) == readers
         assert missing(daemon, truly_dead) == []
