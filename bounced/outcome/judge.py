@@ -15,6 +15,8 @@ from enum import IntEnum
 from functools import lru_cache
 from typing import NamedTuple, assert_never
 
+import msgspec
+
 from bounced.outcome import Category, Disposition, Outcome
 from bounced.outcome.blocklist import blocker_of
 from bounced.outcome.fold import MAX_TEXT, fold
@@ -22,7 +24,7 @@ from bounced.outcome.phrases import Found
 from bounced.outcome.rows import Rule
 from bounced.outcome.ruleset import RuleSet
 from bounced.report import Action, FeedbackReport, RecipientStatus
-from bounced.status import StatusCode
+from bounced.status import Reply, StatusCode
 
 UNMATCHED = "unmatched"
 """The rule of an outcome to which no row had anything to say."""
@@ -95,22 +97,26 @@ class Judgement:
 
 def judge(recipient: RecipientStatus, reporting_mta: str | None, rules: RuleSet) -> Outcome:
     """Tell what a recipient's status means. Total."""
-    signs, said = _signs(recipient, rules)
-    seen = _seen(rules, signs) if len(signs.essence) <= _MEMORABLE else _seen.__wrapped__(rules, signs)
+    text = recipient.diagnostic
+    short = len(text) <= _MEMORABLE
+    said = (_said if short else _said.__wrapped__)(rules, recipient.action, recipient.status, recipient.reply, text)
+    seen = said.seen
     providers = _providers(seen, recipient, reporting_mta, rules)
-    heeded = seen.heeded & providers if seen.heeded else seen.heeded
-    return _outcome((_verdict if len(signs.essence) <= _MEMORABLE else _verdict.__wrapped__)(rules, seen, heeded), said, providers, rules)
+    verdict = (_verdict if short else _verdict.__wrapped__)(rules, seen, seen.heeded & providers)
+    return _outcome(verdict, said, providers, rules)
 
 
 def weigh(recipient: RecipientStatus, reporting_mta: str | None, rules: RuleSet) -> Judgement:
     """Judge, and keep what was weighed."""
-    signs, said = _signs(recipient, rules)
-    seen = _seen.__wrapped__(rules, signs)
-    providers = _providers(seen, recipient, reporting_mta, rules)
-    outcome = _outcome(_verdict.__wrapped__(rules, seen, providers), said, providers, rules)
-    folded = fold(said.text)
-    quoted = (hit._replace(evidence=rules.phrases.quote(folded, hit.found)) if hit.found else hit for hit in _hits(seen, providers, rules))
-    return Judgement(outcome=outcome, hits=tuple(quoted))
+    said = _said.__wrapped__(rules, recipient.action, recipient.status, recipient.reply, recipient.diagnostic)
+    providers = _providers(said.seen, recipient, reporting_mta, rules)
+    outcome = _outcome(_verdict.__wrapped__(rules, said.seen, providers), said, providers, rules)
+    folded, essence = fold(said.text), said.seen.signs.essence
+    hits = (
+        hit._replace(evidence=rules.phrases.quote(folded, essence, hit.found)) if hit.found else hit
+        for hit in _hits(said.seen, providers, rules)
+    )
+    return Judgement(outcome=outcome, hits=tuple(hits))
 
 
 def judge_feedback(report: FeedbackReport) -> Outcome:
@@ -119,14 +125,6 @@ def judge_feedback(report: FeedbackReport) -> Outcome:
         report.feedback_type, Category.COMPLAINT
     )
     return Outcome(disposition=Disposition.NONE, category=category, rule=f"feedback-{category}", evidence=report.feedback_type[:64])
-
-
-class _Said(NamedTuple):
-    """A text; its essence (PhraseIndex.essence), and the first status codes in it."""
-
-    text: str
-    essence: str
-    codes: tuple[str, ...]
 
 
 class _Signs(NamedTuple):
@@ -142,18 +140,25 @@ class _Signs(NamedTuple):
     reply: str | None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Seen:
-    """What the phrases make of signs. `marked` are providers whose mark stands in the text, `lists` the marks of block lists.
+class _Seen(msgspec.Struct, frozen=True, eq=False):
+    """What the phrases make of signs: `rows` are all that apply, if their provider is the one.
 
+    `marked` are providers whose mark stands in the text, `lists` the marks of block lists.
     `heeded` are the providers of which a row has something to say of such signs: of others it makes no difference who they are.
     """
 
     signs: _Signs
-    found: tuple[Found, ...]
+    rows: tuple["_Row", ...]
     marked: frozenset[str]
     lists: tuple[Found, ...]
     heeded: frozenset[str]
+
+
+class _Said(NamedTuple):
+    """A text that is judged, and what is seen in it."""
+
+    text: str
+    seen: _Seen
 
 
 class _Verdict(NamedTuple):
@@ -168,28 +173,24 @@ class _Verdict(NamedTuple):
     lists: tuple[Found, ...]
 
 
-def _signs(recipient: RecipientStatus, rules: RuleSet) -> tuple[_Signs, _Said]:
-    text = _text(recipient)
-    said = _said(rules, text) if len(text) <= _MEMORABLE else _said.__wrapped__(rules, text)
-    answer, status = recipient.reply, recipient.status
+@lru_cache(maxsize=1024)
+def _said(rules: RuleSet, action: Action, status: StatusCode | None, answer: Reply | None, diagnostic: str) -> _Said:
+    """Find the signs of what was said, and what the phrases make of them."""
+    text = _text(answer, diagnostic)
     replied = answer.status if answer else None
     reply = str(answer.code) if answer else _leading_reply(text)
     derived = None
     if status is not None and reply is not None and replied is None:
         written = str(status)
         derived = None if written in text else written
-    return _Signs(recipient.action, said.essence, _statuses(replied, status, said.codes), derived, reply), said
+    codes = tuple(_CODES.findall(text, 0, MAX_TEXT)[:_STATUSES]) if "4." in text or "5." in text else ()
+    signs = _Signs(action, rules.phrases.essence(fold(text)), _statuses(replied, status, codes), derived, reply)
+    return _Said(text, (_seen if len(signs.essence) <= _MEMORABLE else _seen.__wrapped__)(rules, signs))
 
 
 def _leading_reply(text: str) -> str | None:
     leading = _LEADING_REPLY.match(text)
     return leading[1] if leading else None
-
-
-@lru_cache(maxsize=1024)
-def _said(rules: RuleSet, text: str) -> _Said:
-    coded = "4." in text or "5." in text
-    return _Said(text, rules.phrases.essence(fold(text)), tuple(_CODES.findall(text, 0, MAX_TEXT)[:_STATUSES]) if coded else ())
 
 
 @lru_cache(maxsize=1024)
@@ -213,13 +214,14 @@ def _of_the_sender(found: Found, essence: str) -> Found:
 @lru_cache(maxsize=1024)
 def _seen(rules: RuleSet, signs: _Signs) -> _Seen:
     found = _found(rules, signs.essence) if len(signs.essence) <= _MEMORABLE else _found.__wrapped__(rules, signs.essence)
+    rows = tuple(_rows(signs, found, rules))
     marks, lists = rules.provider_marks, rules.blocklist_marks
     return _Seen(
         signs,
-        found,
+        rows,
         frozenset([marks[one.phrase] for one in found if one.phrase in marks]),
         tuple([one for one in found if one.phrase in lists]),
-        frozenset([rule.provider for rule, *_ in _rows(signs, found, rules) if rule.provider]),
+        frozenset([row[0].provider for row in rows if row[0].provider]),
     )
 
 
@@ -251,7 +253,7 @@ def _outcome(verdict: _Verdict, said: _Said, providers: frozenset[str], rules: R
         blocker = blocker_of(text[:MAX_TEXT], verdict.lists, providers, rules)
     evidence = words.phrase if words else verdict.code
     if words and "*" in words.phrase:
-        evidence = rules.phrases.quote(fold(text), words)
+        evidence = rules.phrases.quote(fold(text), said.seen.signs.essence, words)
     return Outcome(
         disposition=verdict.disposition,
         category=verdict.category,
@@ -278,8 +280,7 @@ def _hits(seen: _Seen, providers: frozenset[str], rules: RuleSet) -> tuple[Hit, 
     signs = seen.signs
     if signs.action is not Action.FAILED and signs.action is not Action.DELAYED:
         return ()
-    rows = _rows(signs, seen.found, rules)
-    hits = [Hit(*row) for row in rows if row[0].provider is None or row[0].provider in providers]
+    hits = [Hit(*row) for row in seen.rows if row[0].provider is None or row[0].provider in providers]
     return _ordered(hits, rules) if len(hits) > 1 else tuple(hits)
 
 
@@ -327,11 +328,9 @@ def _replied(rule: Rule, reply: str | None) -> bool:
     return not rule.replies or (reply is not None and (reply in rule.replies or f"{reply[0]}xx" in rule.replies))
 
 
-def _text(recipient: RecipientStatus) -> str:
-    reply = recipient.reply.text if recipient.reply else ""
-    if reply and reply not in recipient.diagnostic:
-        return f"{recipient.reply} {recipient.diagnostic}".strip()
-    return recipient.diagnostic
+def _text(answer: Reply | None, diagnostic: str) -> str:
+    reply = answer.text if answer else ""
+    return f"{answer} {diagnostic}".strip() if reply and reply not in diagnostic else diagnostic
 
 
 @lru_cache(maxsize=1024)

@@ -26,7 +26,11 @@ _SENTENCE = re.compile(r"[.;!?] ")
 _GLUED = re.compile(r"[._-][a-zA-Z0-9]", re.ASCII)
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
 _ASCII_WORDS = re.compile(r"([a-z0-9]+)")
+_ANY_WORDS = re.compile(r"([a-z0-9X]+)")
 _BLOT = "XXXX"
+_BLOTTED = 128
+_BLOTS = [_BLOT * -(-length // len(_BLOT)) for length in range(_BLOTTED + 1)]
+"""What stands for a word of so many letters. The last stands for longer ones too: it is longer than any distance that is measured."""
 
 
 class Found(NamedTuple):
@@ -100,25 +104,18 @@ class PhraseIndex:
         """
         return "".join(self._essential(_ASCII_WORDS.split(folded)))
 
-    def quote(self, folded: str, found: Found) -> str:
+    def quote(self, folded: str, essence: str, found: Found) -> str:
         """Return what stands in `folded` where `found` stands in its essence."""
         if "*" not in found.phrase:
             return found.phrase
-        pieces = _ASCII_WORDS.split(folded)
-        at, kept = 0, []
-        for piece, essential in zip(pieces, self._essential(pieces), strict=True):
-            begin, end = max(found.start - at, 0), found.end - at
-            if end > 0 and begin < len(essential):
-                kept.append(piece if essential.startswith(_BLOT) else piece[begin:end])
-            at += len(essential)
-        return "".join(kept)
+        begin, end = (_place(folded, essence, at) for at in (found.start, found.end))
+        return folded[begin:end]
 
     def _essential(self, pieces: list[str]) -> list[str]:
         spoken = pieces[1::2]
         known = self.alone.intersection(spoken).union(*self.pairs.intersection(pairwise(spoken)))
-        essential = pieces.copy()
-        essential[1::2] = [word if word in known else _BLOT * -(-len(word) // len(_BLOT)) for word in spoken]
-        return essential
+        pieces[1::2] = [word if word in known else _BLOTS[min(len(word), _BLOTTED)] for word in spoken]
+        return pieces
 
     def search(self, folded: str) -> Iterator[Found]:
         """Yield every indexed phrase that stands in `folded`, at its first place."""
@@ -131,6 +128,13 @@ class PhraseIndex:
                 found = _find(entry, folded)
                 if found:
                     yield Found(entry.phrase, *found)
+
+
+def _place(folded: str, essence: str, at: int) -> int:
+    """Return where in `folded` the end of a word or of what stands between words is, that is at `at` in its essence."""
+    ahead = _ANY_WORDS.split(essence[:at])
+    written = _ASCII_WORDS.split(folded, len(ahead) // 2)[: len(ahead) - 1]
+    return len("".join(written)) + len(ahead[-1])
 
 
 def _pairs(phrase: str) -> set[Pair]:

@@ -36,6 +36,8 @@ _STARTS = frozenset({"final-recipient", "original-recipient", "action", "status"
 _FIELD_LIMIT = 16 << 10
 _STATUS_LIMIT = 512 << 10
 _MEMORABLE = 512
+_FEW_WORDS = 20
+"""Characters of a diagnostic that tell nothing yet ("550 No such user here")."""
 _UNFRAMED_LIMIT = 16 << 10
 
 Fields = dict[str, str]
@@ -150,7 +152,7 @@ def _blocks(text: str) -> Iterator[str]:
 
 def _statuses(message: Message, part: Part, groups: list[Fields], came_back: Copy | None) -> tuple[RecipientStatus, ...]:
     statuses = [_status(group) for group in groups]
-    if not any(map(_says_too_little, statuses)):
+    if True not in map(_says_too_little, statuses):
         return tuple(statuses)
     statuses = prose.enrich(statuses, prose.note(message, before=part), came_back)
     named = (
@@ -169,26 +171,28 @@ def _with_bare_name(status: RecipientStatus, group: Fields, message: Message, pa
 
 
 def _says_too_little(status: RecipientStatus) -> bool:
-    if status.address is None:
+    if status.final_recipient is None and status.original_recipient is None:
         return True
-    if status.action not in (Action.FAILED, Action.DELAYED):
+    action, diagnostic = status.action, status.diagnostic
+    if action is not Action.FAILED and action is not Action.DELAYED:
         return False
-    reply = status.reply
-    generic = status.status is not None and not status.status.subject
-    return (
-        len(status.diagnostic) <= 20
-        or (generic and (reply is None or (reply.code < 500 and status.action is Action.FAILED)))
-        or _CUT_REPLY.match(status.diagnostic) is not None
-    )
+    if len(diagnostic) <= _FEW_WORDS:
+        return True
+    code = status.status
+    if code is not None and not code.subject:
+        reply = status.reply
+        if reply is None or (reply.code < 500 and action is Action.FAILED):
+            return True
+    return diagnostic[3] == "-" and _CUT_REPLY.match(diagnostic) is not None
 
 
 def _status(group: Fields) -> RecipientStatus:
     final = fields.address(group.get("final-recipient", ""))
-    code = StatusCode.parse(group.get("status", ""))
-    written = group.get("diagnostic-code", "")
-    diagnostic, reply = (_explained if len(written) <= _MEMORABLE else _explained.__wrapped__)(written)
+    action, status, written = group.get("action", ""), group.get("status", ""), group.get("diagnostic-code", "")
+    fate = _fate if len(action) + len(status) + len(written) <= _MEMORABLE else _fate.__wrapped__
+    told, code, diagnostic, reply = fate(action, status, written)
     return RecipientStatus(
-        action=_action(group, code),
+        action=told,
         final_recipient=final,
         original_recipient=fields.original(group.get("original-recipient", ""), final),
         status=code,
@@ -199,15 +203,16 @@ def _status(group: Fields) -> RecipientStatus:
 
 
 @lru_cache(maxsize=1024)
-def _explained(written: str) -> tuple[str, Reply | None]:
-    """Read a Diagnostic-Code (RFC 3464 section 2.3.6): its text, and the reply in it. Systems say the same to many."""
+def _fate(action: str, status: str, written: str) -> tuple[Action, StatusCode | None, str, Reply | None]:
+    """Read Action, Status and Diagnostic-Code (RFC 3464 section 2.3): that code's text, and the reply in it. Systems tell many the same."""
+    code = StatusCode.parse(status)
     one_line = fields.without_type(written[:_FIELD_LIMIT])
     diagnostic = fields.unescaped(fields.printable(one_line, fields.DIAGNOSTIC_LIMIT))
-    return diagnostic, fields.find_reply(diagnostic) if diagnostic else None
+    return _action(action, code), code, diagnostic, fields.find_reply(diagnostic) if diagnostic else None
 
 
-def _action(group: Fields, code: StatusCode | None) -> Action:
-    told = fields.action(group.get("action", ""))
+def _action(written: str, code: StatusCode | None) -> Action:
+    told = fields.action(written)
     if told is not None:
         return told
     return Action.DELIVERED if code is not None and code.klass == 2 else Action.FAILED

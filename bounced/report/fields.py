@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import islice
+from operator import methodcaller
 
 from bounced.report import Action
 from bounced.status import Reply, StatusCode
@@ -145,6 +146,10 @@ def original(value: str, final: str | None) -> str | None:
     That was xtext (RFC 3461 section 4). It is taken for xtext where it then says what the final recipient says, or where every "+" begins
     a pair that xtext needs.
     """
+    if not value:
+        return None
+    if final and value.removeprefix("rfc822;").lstrip() == final and "+" not in final and PLAIN.fullmatch(final):
+        return final
     written = address(value)
     if written is None or "+" not in written:
         return written
@@ -171,6 +176,8 @@ def found_addresses(text: str, limit: int = 50) -> list[str]:
 
 def action(value: str) -> Action | None:
     """Read an Action field (RFC 3464 section 2.3.3); a comment may follow the word."""
+    if value in _ACTIONS:
+        return _ACTIONS[value]
     words = value.split(None, 1)
     return _ACTIONS.get(words[0].lower().rstrip(";,.")) if words else None
 
@@ -237,7 +244,8 @@ def usual_fields(block: str) -> dict[str, str] | None:
     """Return the fields of an unfolded block in which every line begins a known field, each its own; else None."""
     lines = block.split("\n")
     try:
-        found = {_NAMES[name]: value.strip() for name, value in [line.split(":", 1) for line in lines]}
+        written = dict(map(_AT_COLON, lines))
+        found = dict(zip(map(_lower_name, written), map(_STRIPPED, written.values()), strict=True))
     except (KeyError, ValueError):
         return None
     return found if len(found) == len(lines) else None
@@ -255,7 +263,9 @@ class _Names(dict[str, str]):
         return name.lower()
 
 
-_NAMES = _Names()
+_AT_COLON = methodcaller("split", ":", 1)
+_STRIPPED = methodcaller("strip")
+_lower_name = _Names().__getitem__
 
 
 @lru_cache(maxsize=1024)

@@ -6,7 +6,10 @@ parsed. Never: the stdlib's email package (quadratic, and recursive without boun
 
 import binascii
 import re
+from functools import lru_cache
 from typing import NamedTuple
+
+import msgspec
 
 SCAN_LIMIT = 1 << 20
 """Octets of a message that are looked at; a report stands before the mail it returns."""
@@ -19,6 +22,7 @@ TEXT_LIMIT = 128 << 10
 
 _BOUNDARY_LIMIT = 256  # RFC 2046 says 70; longer ones are met
 _HEADER_VALUE_LIMIT = 16 << 10
+_MEMORABLE = 512
 _LF = 10
 FIELD_START = re.compile(rb"[!-9;-~]{1,100}[ \t]*:")
 _PARAMETER = re.compile(r';[ \t]*([A-Za-z0-9_*-]{1,40})[ \t]*=[ \t]*(?:"([^"]{0,300})"|([^\s;"]{1,300}))')
@@ -54,14 +58,11 @@ _CODECS = {
 }  # fmt: skip
 
 
-class Headers:
+class Headers(msgspec.Struct, eq=False):
     """The header block of one entity, searched without being parsed: most of it nobody asks for."""
 
-    __slots__ = ("_folded", "_given")
-
-    def __init__(self, block: bytes) -> None:
-        self._given = block
-        self._folded: bytes | None = None
+    _given: bytes
+    _folded: bytes | None = None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Headers) and other._given == self._given
@@ -80,6 +81,11 @@ class Headers:
         if self._folded is None:
             self._folded = b"\n" + self._given.lower()
         return self._folded
+
+    @property
+    def content(self) -> tuple[str, bytes]:
+        """The media type (RFC 2045 section 5.2) and the transfer encoding (section 6), both in lower case."""
+        return _content(self._given) if len(self._given) <= _MEMORABLE else _content.__wrapped__(self._given)
 
     def raw(self, name: bytes, start: int = 0) -> tuple[bytes, int] | None:
         """Return the first value of `name` (lower case) from `start` on, still folded, and where it ends."""
@@ -194,8 +200,7 @@ def inner_headers(part: Part) -> Headers:
 def _inner(part: Part) -> tuple[bytes, int, int]:
     """Return where the message in a part stands, decoded if it must be, without blank lines ahead."""
     buffer, start, end = part.buffer, part.start, part.end
-    encoding = part.headers.raw(b"content-transfer-encoding")
-    if encoding and encoding[0].strip().lower() in (b"base64", b"quoted-printable"):
+    if part.headers.content[1] in (b"base64", b"quoted-printable"):
         buffer = _with_line_feeds(part.decoded())
         start, end = 0, len(buffer)
     while start < end and buffer[start] == _LF:
@@ -305,11 +310,17 @@ def _with_line_feeds(content: bytes) -> bytes:
 
 def media_type(headers: Headers) -> str:
     """Return the media type in lower case; text/plain where there is none (RFC 2045 section 5.2)."""
+    return headers.content[0]
+
+
+@lru_cache(maxsize=512)
+def _content(block: bytes) -> tuple[str, bytes]:
+    """Read the media type and the transfer encoding, in lower case. Systems write the same headers in the parts of every mail."""
+    headers = Headers(block)
     found = headers.raw(b"content-type")
-    if not found:
-        return "text/plain"
-    words = found[0].partition(b";")[0].split(None, 1)
-    return words[0].decode("latin-1").lower()[:100] if words else "text/plain"
+    words = found[0].partition(b";")[0].split(None, 1) if found else []
+    encoding = headers.raw(b"content-transfer-encoding")
+    return words[0].decode("latin-1").lower()[:100] if words else "text/plain", encoding[0].strip().lower() if encoding else b""
 
 
 def parameter(value: str, name: str) -> str:
@@ -337,10 +348,7 @@ def _word(found: re.Match[str]) -> str:
 
 
 def _without_encoding(body: bytes, headers: Headers) -> bytes:
-    found = headers.raw(b"content-transfer-encoding")
-    if not found:
-        return body
-    match found[0].strip().lower():
+    match headers.content[1]:
         case b"base64":
             return from_base64(body)
         case b"quoted-printable":

@@ -6,11 +6,10 @@ delivery_status): what is not written as usual is left to that.
 """
 
 import re
-from functools import lru_cache
 from typing import NamedTuple
 
 from bounced.report import DeliveryReport, Returned, delivery_status
-from bounced.report.mime import FIELD_START, HEADER_LINES, PARTS, Headers, Message, Part, collect, media_type, scan_plain
+from bounced.report.mime import FIELD_START, HEADER_LINES, PARTS, Headers, Message, Part, collect, scan_plain
 from bounced.report.returned import returned
 
 _HEADER_LIMIT = 16 << 10
@@ -19,6 +18,7 @@ _PARTS = 10
 _FEW_LINES = 2 * HEADER_LINES
 """Octets that cannot hold more lines than a header may have: a line takes two."""
 
+_AFTER_DELIMITER = (b"\n", b"--")
 _CONTENT_TYPE = b"\ncontent-type:"
 _FIRST_FIELD = re.compile(rb"(?!content-type)[a-z][a-z-]{1,40}:", re.IGNORECASE)
 _REPORT = re.compile(
@@ -45,7 +45,10 @@ class Unscanned(NamedTuple):
 def read(buffer: bytes) -> DeliveryReport | None:
     """Read a usual report in what `mime.plain` made of a message; None if it is not plainly one."""
     message = opening(buffer)
-    return delivery_status.of_part(message, message.parts[-1], Unscanned(buffer)) if message else None
+    if not message:
+        return None
+    part = message.parts[-1]
+    return delivery_status.of_part(message, part, Unscanned(buffer))
 
 
 def opening(buffer: bytes) -> Message | None:
@@ -55,39 +58,32 @@ def opening(buffer: bytes) -> Message | None:
     found = _REPORT.match(buffer, at + len(_CONTENT_TYPE), blank + 1) if at >= 0 else None
     if not found or (blank > _FEW_LINES and buffer.count(b"\n", 0, blank) > HEADER_LINES):
         return None
-    delimiter = b"\n--" + (found[1] or found[2])
     headers = Headers(buffer[:blank])
+    delimiter = b"\n--" + (found[1] or found[2])
+    size, find = len(delimiter), buffer.find
     leaves: list[Part] = []
-    after = buffer.find(delimiter, blank + 1) + len(delimiter)
-    mark = buffer[after : after + 1] if after >= len(delimiter) else b""
+    after = find(delimiter, blank + 1) + size
+    if after < size:
+        return None
     for _ in range(_PARTS):
-        if mark != b"\n":
+        if not buffer.startswith(b"\n", after):
             return None
-        at = buffer.find(delimiter, after)
-        begun, after = after + 1, at + len(delimiter)
-        mark = buffer[after : after + 1]
-        if at < 0 or not (mark == b"\n" or buffer.startswith(b"--", after)):
+        begun, at = after + 1, find(delimiter, after)
+        after = at + size
+        if at < 0 or not buffer.startswith(_AFTER_DELIMITER, after):
             return None
-        blank = buffer.find(b"\n\n", begun, at)
-        block = buffer[begun:blank] if begun < blank < begun + _PART_HEADER_LIMIT else b""
-        content_type = _media_type(block)
-        if not content_type or len(leaves) >= PARTS:
+        blank = find(b"\n\n", begun, at)
+        if not begun < blank < begun + _PART_HEADER_LIMIT or not FIELD_START.match(buffer, begun):
             return None
-        part = Part(buffer, Headers(block), content_type, blank + 2, at, 1)
-        if content_type.startswith("multipart/"):
-            before = len(leaves)
-            collect(leaves, part)
-            for place in range(before, len(leaves)):
-                if leaves[place].content_type in delivery_status.STATUS_TYPES:
-                    return Message(headers, "multipart/report", tuple(leaves[: place + 1]), over_limit=False)
-        else:
-            leaves.append(part)
-            if content_type in delivery_status.STATUS_TYPES:
-                return Message(headers, "multipart/report", tuple(leaves), over_limit=False)
+        block = Headers(buffer[begun:blank])
+        part = Part(buffer, block, block.content[0], blank + 2, at, 1)
+        if part.content_type in delivery_status.STATUS_TYPES:
+            return Message(headers, "multipart/report", (*leaves, part), over_limit=False)
+        before = len(leaves)
+        if before >= PARTS:
+            return None
+        collect(leaves, part)
+        for place in range(before, len(leaves)):
+            if leaves[place].content_type in delivery_status.STATUS_TYPES:
+                return Message(headers, "multipart/report", tuple(leaves[: place + 1]), over_limit=False)
     return None
-
-
-@lru_cache(maxsize=256)
-def _media_type(block: bytes) -> str:
-    """Return the media type that a part's header block tells; nothing if it is none. Systems write the same for every mail."""
-    return media_type(Headers(block)) if FIELD_START.match(block) else ""

@@ -136,7 +136,7 @@ def test_essence_holds_every_phrase_that_the_text_does(pieces: list[tuple[str, s
     whole, short = ({one.phrase for one in RULES.phrases.search(text) if "*" not in one.phrase} for text in (folded, essence))
     assert short == whole
     for one in RULES.phrases.search(essence):
-        quoted = RULES.phrases.quote(folded, one)
+        quoted = RULES.phrases.quote(folded, essence, one)
         first, *_, last = [part.strip() for part in one.phrase.split("*")] * 2
         assert quoted in folded
         assert quoted.startswith(first)
@@ -149,7 +149,7 @@ def test_essence_leaves_out_what_names_one_mail() -> None:
     assert PhraseIndex.build(["user unknown"]).essence("unknown user") == "XXXXXXXX XXXX"
     index = PhraseIndex.build(["user * unknown"])
     assert index.essence("mx1: user joe unknown [id 4f-x] elsewhere") == "XXXX: user XXXX unknown [XXXX XXXX-XXXX] XXXXXXXXXXXX"
-    assert index.quote("mx1: user joe unknown", Found("user * unknown", 6, 23)) == "user joe unknown"
+    assert index.quote("mx1: user joe unknown", "XXXX: user XXXX unknown", Found("user * unknown", 6, 23)) == "user joe unknown"
     # Negative control: with a word of the phrase blotted out too, it is found no more.
     assert not set(index.search(index.essence("user joe unknown").replace("user", "XXXX")))
     assert set(index.search(index.essence("user joe unknown")))
