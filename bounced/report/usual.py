@@ -73,15 +73,13 @@ def opening(buffer: bytes) -> Message | None:
         if at < 0 or not buffer.startswith(_AFTER_DELIMITER, after):
             return None
         blank = find(b"\n\n", begun, at)
-        if not begun < blank < begun + _PART_HEADER_LIMIT or not FIELD_START.match(buffer, begun):
+        before = len(leaves)
+        if not begun < blank < begun + _PART_HEADER_LIMIT or before >= PARTS or not FIELD_START.match(buffer, begun):
             return None
         block = Headers(buffer[begun:blank])
         part = Part(buffer, block, block.content[0], blank + 2, at, 1)
         if part.content_type in delivery_status.STATUS_TYPES:
             return Message(headers, "multipart/report", (*leaves, part), over_limit=False)
-        before = len(leaves)
-        if before >= PARTS:
-            return None
         collect(leaves, part)
         for place in range(before, len(leaves)):
             if leaves[place].content_type in delivery_status.STATUS_TYPES:

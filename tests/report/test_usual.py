@@ -101,8 +101,9 @@ _OTHERS = [
 ]  # fmt: skip
 
 
-@settings(max_examples=800, deadline=None)
+@settings(max_examples=600, deadline=None)
 @example([(352, 0, b"\n--b/1--\n"), (358, 0, b":")])  # an end of the status part that is no delimiter
+@example([(205, 0, b"--inner\n\n" * 120)])  # more parts than are read stand before the status part
 @example([(97, 0, b'"')])  # a quote that is opened before report-type's value and never closed there
 @given(st.lists(st.tuples(st.integers(0, len(_REPORT)), st.integers(0, 12), st.sampled_from([b"", b"", *_OTHERS])), max_size=4))
 def test_both_ways_agree_on_damaged_reports(damages: list[tuple[int, int, bytes]]) -> None:
