@@ -37,13 +37,14 @@ _DELAY = re.compile(
 _GAVE_UP = re.compile(
     r"giving up|given up|give up on|permanent|permanently|could not be delivered for|will be deleted|has been deleted", re.IGNORECASE
 )
+_delay_subject, _delay, _gave_up = map(fields.blind, (_DELAY_SUBJECT, _DELAY, _GAVE_UP))
 _SECTION_LIMIT = 20_000
 
 
 def action(letter: Letter) -> Action:
     """Tell a notice of delay from a failure."""
     note = letter.note[:8000]
-    delayed = _DELAY_SUBJECT.search(letter.subject) or (_DELAY.search(note) and not _GAVE_UP.search(note))
+    delayed = _delay_subject(letter.subject) or (_delay(note) and not _gave_up(note))
     return Action.DELAYED if delayed else Action.FAILED
 
 

@@ -4,7 +4,7 @@ For: reading one value, in standard form or in the forms that are met. Never: de
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
 from itertools import islice
 from operator import methodcaller
@@ -27,6 +27,7 @@ _USUAL = re.compile(r"[ \t]*(?:[Rr][Ff][Cc]822[ \t]*;[ \t]*)?<?([A-Za-z0-9._+=&/
 ADDRESS = re.compile(rf"{_LOCAL}@{_DOMAIN}")
 """An address anywhere in text; `found_addresses` trims what prose leaves on it."""
 
+_CAPITAL = re.compile(r"\\.|[A-Z]")
 _TRIES = 2000
 """How many likenesses of an address are looked at in one text."""
 _UNWANTED = re.compile(f"[{_HIDDEN}]")
@@ -77,6 +78,16 @@ _ACTIONS = {action.value: action for action in Action} | {
     "failure": Action.FAILED, "fail": Action.FAILED, "undeliverable": Action.FAILED, "hard": Action.FAILED, "bounced": Action.FAILED,
     "delay": Action.DELAYED, "deferred": Action.DELAYED, "success": Action.DELIVERED,
 }  # fmt: skip
+
+
+def blind(pattern: re.Pattern[str]) -> Callable[[str], bool]:
+    """Return what tells whether a pattern that ignores case is found in a text. Text of ASCII is looked through in lower case.
+
+    So it is done in a fifth of the time: only where case counts can `re` pass over an alternative by its first letter.
+    """
+    written = _CAPITAL.sub(lambda found: found[0] if found[0].startswith("\\") else found[0].lower(), pattern.pattern)
+    lower = re.compile(written, pattern.flags & ~re.IGNORECASE)
+    return lambda text: (lower.search(text.lower()) if text.isascii() else pattern.search(text)) is not None
 
 
 def clean(text: str, limit: int = DIAGNOSTIC_LIMIT) -> str:

@@ -76,6 +76,7 @@ _BODY = re.compile(
     """,
     re.IGNORECASE | re.VERBOSE,
 )
+_subject_says, _body_says, _machine = map(fields.blind, (_SUBJECT, _BODY, _MACHINE))
 
 
 def read(letter: Letter) -> DeliveryReport | None:
@@ -137,7 +138,7 @@ def by_machine(letter: Letter) -> bool:
         b"x-failed-recipients" in headers
         or letter.message.content_type == "multipart/report"
         or headers.get(b"return-path").strip().lower() in ("<>", "<mailer-daemon>")
-        or bool(_MACHINE.search(letter.sender))
+        or _machine(letter.sender)
     )
 
 
@@ -169,7 +170,7 @@ def by_person(letter: Letter) -> bool:
 def _says_so(letter: Letter) -> tuple[bool, bool]:
     """Whether the subject, and whether the text, speaks of a failed or late delivery."""
     text = " ".join(letter.note[:8000].split())
-    return bool(_SUBJECT.search(letter.subject[:300])), bool(_BODY.search(text))
+    return _subject_says(letter.subject[:300]), _body_says(text)
 
 
 def recipients(letter: Letter) -> list[str]:

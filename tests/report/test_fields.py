@@ -1,9 +1,22 @@
 """Field syntax: addresses in their forms, replies in theirs, text made fit to keep."""
 
+import re
+
 import pytest
 
-from bounced.report import Action, fields
+from bounced.report import Action, compose, fields, last_resort
+from bounced.report.dialects import domino, exchange
+from bounced.report.mime import scan
+from bounced.report.prose import letter
 from bounced.status import Reply, StatusCode
+from tests.report import samples
+from tests.report.seeds import EVERY
+
+_BLIND = [
+    compose._DELAY_SUBJECT, compose._DELAY, compose._GAVE_UP, last_resort._SUBJECT, last_resort._BODY, last_resort._MACHINE,
+    exchange._SIGN, domino._SECTION,
+]  # fmt: skip
+_LETTERS = [letter(scan(content)) for content in (*EVERY.values(), *samples.BOUNCES.values())]
 
 
 @pytest.mark.parametrize(
@@ -135,3 +148,14 @@ def test_a_field_that_is_folded_with_an_empty_line_in_it() -> None:
         ("diagnostic-code", "smtp; 550  folded unfolded: words"),
         ("action", "failed"),
     ]
+
+
+@pytest.mark.parametrize("pattern", _BLIND, ids=lambda pattern: pattern.pattern.strip()[:12])
+def test_blind_finds_what_its_pattern_finds(pattern: re.Pattern[str]) -> None:
+    """Whether case-blind words stand in a text is told alike by the quick way, in capitals too; each stands in some."""
+    stands = fields.blind(pattern)
+    texts = [form(text) for one in _LETTERS for text in (one.sender, one.subject, one.whole) for form in (str, str.upper)]
+    told = [stands(text) for text in texts]
+    assert told == [pattern.search(text) is not None for text in texts]
+    assert any(told)
+    assert not all(told)

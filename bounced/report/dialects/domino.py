@@ -11,11 +11,12 @@ from bounced.report.prose import Letter
 READER = "domino"
 _ADDR = fields.ADDRESS.pattern
 _SECTION = re.compile(r"-{3,} ?Failure Reasons? *-{3,}\n(.{1,4000}?)(?:\n-{3,}|\Z)", re.IGNORECASE | re.DOTALL)
+_reasons = fields.blind(_SECTION)
 
 
 def recognizes(letter: Letter) -> bool:
     """Whether it has a paragraph of failure reasons."""
-    return bool(_SECTION.search(letter.whole[:8000]))
+    return _reasons(letter.whole[:8000])
 
 
 def read(letter: Letter) -> DeliveryReport | None:

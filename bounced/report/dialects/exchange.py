@@ -19,12 +19,13 @@ _SIGN = re.compile(
     r"|could not be delivered to the following recipients because",
     re.IGNORECASE | re.MULTILINE,
 )
+_signed = fields.blind(_SIGN)
 _ONE = re.compile(r"did not reach the following recipient: ([^\s<>@\"]{1,128}@[^\s<>@:;,()\"']{1,255})", re.IGNORECASE)
 
 
 def recognizes(letter: Letter) -> bool:
     """Whether one of its standing sentences is there."""
-    return bool(_SIGN.search(letter.note[:8000]))
+    return _signed(letter.note[:8000])
 
 
 def read(letter: Letter) -> DeliveryReport | None:
