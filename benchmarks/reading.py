@@ -6,7 +6,8 @@ Prints JSON lines: CPU in microseconds per message, read and judged with all of 
 (mean 15 KB) and their small ones, for the corpus without our own laboratory's bounces, and with them. What is remembered of one text
 helps with the next like it, as it does in the daemon, but no message is met twice: each round has a process of its own. Then the dearest
 of the worst inputs and bombs with what they take, and how the cost of each kind grows: time(2n)/time(n). Inputs come from the corpus and
-the tools beside the project. Rounds of both sides alternate; medians are printed with their spread (interquartile range over median).
+the tools beside the project. Rounds of both sides alternate, and a ratio is that of one round, so that other work on the machine
+weighs on both; medians are printed with their spread (interquartile range over median).
 """
 
 import argparse
@@ -105,6 +106,9 @@ def compare(what: str, messages: list[bytes], rounds: int, goal: str) -> None:
         theirs.append(apart(peers, messages))
         read_alone.append(apart(reading, messages))
     value, peer_value = statistics.median(mine), statistics.median(theirs)
+    ratios, read_ratios = (
+        [theirs_then / ours_then for theirs_then, ours_then in zip(theirs, side, strict=True)] for side in (mine, read_alone)
+    )
     figures = {
         "what": what,
         "messages": len(messages),
@@ -116,7 +120,9 @@ def compare(what: str, messages: list[bytes], rounds: int, goal: str) -> None:
         "peer": "flufl.bounce",
         "peer_value": round(peer_value, 1),
         "peer_spread": spread(theirs),
-        "ratio": round(peer_value / value, 2),
+        "ratio": round(statistics.median(ratios), 2),
+        "ratio_spread": spread(ratios),
+        "read_alone_ratio": round(statistics.median(read_ratios), 2),
         "goal": goal,
     }
     print(json.dumps(figures), flush=True)
