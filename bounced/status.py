@@ -12,7 +12,7 @@ import msgspec
 _STATUS = re.compile(r"(?<![\d.])(?<!\b[vV])([245])\.(\d{1,3})\.(\d{1,3})(?!\.?\d)", re.ASCII)
 
 
-class StatusCode(msgspec.Struct, frozen=True, order=True):
+class StatusCode(msgspec.Struct, frozen=True, order=True, gc=False):
     """An enhanced mail system status code, `class.subject.detail` (RFC 3463 section 2)."""
 
     klass: int
@@ -48,7 +48,7 @@ def _parsed(text: str) -> StatusCode | None:
     return StatusCode(*map(int, found.groups())) if found else None
 
 
-class Reply(msgspec.Struct, frozen=True):
+class Reply(msgspec.Struct, frozen=True, gc=False):
     """An SMTP reply as some server gave it: three-digit code, enhanced status if it had one, the text without both."""
 
     code: int

@@ -47,7 +47,7 @@ class Category(StrEnum):
     UNDETERMINED = "undetermined"
 
 
-class Blocker(msgspec.Struct, frozen=True, kw_only=True):
+class Blocker(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Who refuses us, and what of ours: `name` of the list or provider, `ours` the IP address or domain, `delisting` its URL."""
 
     name: str
@@ -55,7 +55,7 @@ class Blocker(msgspec.Struct, frozen=True, kw_only=True):
     delisting: str | None = None
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One recipient's fate, judged. `rule` is the id of the rule that decided; `evidence` the words or code that it matched.
 
     `diagnostic` is the text the judgement was made on, bounded; `status` the enhanced status code that speaks, as text.

@@ -21,7 +21,7 @@ class Action(StrEnum):
     EXPANDED = "expanded"
 
 
-class RecipientStatus(msgspec.Struct, frozen=True, kw_only=True):
+class RecipientStatus(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What became of one recipient (RFC 3464 section 2.3).
 
     Addresses are as written in the report, without address type and brackets. `reply` is the SMTP reply that decided, wherever it stood
@@ -48,7 +48,7 @@ class RecipientStatus(msgspec.Struct, frozen=True, kw_only=True):
         return final if original is None or "." in domain or domain.startswith("[") else original
 
 
-class Returned(msgspec.Struct, frozen=True, kw_only=True):
+class Returned(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What came back of the original message (RFC 6522: third part): only the headers that prove or name something.
 
     `return_path` is the envelope sender as the original's headers or the report's fields tell it; `recipients` are the mailboxes of its

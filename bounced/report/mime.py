@@ -58,7 +58,7 @@ _CODECS = {
 }  # fmt: skip
 
 
-class Headers(msgspec.Struct, eq=False):
+class Headers(msgspec.Struct, eq=False, gc=False):
     """The header block of one entity, searched without being parsed: most of it nobody asks for."""
 
     _given: bytes

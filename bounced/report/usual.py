@@ -80,6 +80,9 @@ def opening(buffer: bytes) -> Message | None:
         part = Part(buffer, block, block.content[0], blank + 2, at, 1)
         if part.content_type in delivery_status.STATUS_TYPES:
             return Message(headers, "multipart/report", (*leaves, part), over_limit=False)
+        if not part.content_type.startswith("multipart/"):
+            leaves.append(part)
+            continue
         collect(leaves, part)
         for place in range(before, len(leaves)):
             if leaves[place].content_type in delivery_status.STATUS_TYPES:
