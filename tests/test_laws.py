@@ -203,6 +203,8 @@ def names_say_something(tree: Path) -> list[str]:
 
 
 CALLS = {"compile", "match", "fullmatch", "search", "split", "sub", "subn", "findall", "finditer"}
+IN_LOWER_CASE = "in_lower_case"
+"""A pattern that ignores case and is shown elsewhere, with its letters in lower case (fields.blind): its loops are the same."""
 OPERATORS_TEXT = {"config.py", "settings.py"}
 """What reads only what the operator wrote may put patterns together from its own words."""
 
@@ -222,7 +224,7 @@ def patterns_cannot_hang(tree: Path) -> list[str]:
             try:
                 pattern = evaluated(call.args[0], constants)
             except NameError:
-                if path.name not in OPERATORS_TEXT:
+                if path.name not in OPERATORS_TEXT and ast.unparse(call.args[0]) != IN_LOWER_CASE:
                     found.append(f"{place(tree, path, call)} makes a pattern that the source does not show")
                 continue
             if isinstance(pattern, str | bytes) and hangs(pattern, re.DOTALL if "DOTALL" in flags else 0):

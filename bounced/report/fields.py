@@ -69,10 +69,14 @@ _BEFORE_NUMBER = ("port", "line", "for", "last", "after", "than", "about", "to")
 _CONTINUED = re.compile(r" (?:[245]\d\d[- ])(?:[245]\.\d{1,3}\.\d{1,3}[- ]{1,2})?")
 _COMMENT = re.compile(r"\([^()]{0,300}\)")
 _TRAILING = ".,;:!?'`*_-"
-_FIELD = re.compile(r"([A-Za-z][A-Za-z0-9-]{1,40})[ \t]*:(.*)", re.DOTALL)
+_FIELD = re.compile(r"([A-Za-z][A-Za-z0-9-]{1,40})[ \t]*:")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{1,40}")
 _NAME_LIMIT = 60
 _MOST_NAMES = 512
+_LINE_LIMIT = 64 << 10
+"""Characters of a line that are read as a field's value."""
+_BLOCK_LIMIT = 32 << 10
+"""Characters of a block of fields that is parted the short way, which copies it."""
 _MTA_LIMIT = 255
 _ACTIONS = {action.value: action for action in Action} | {
     "failure": Action.FAILED, "fail": Action.FAILED, "undeliverable": Action.FAILED, "hard": Action.FAILED, "bounced": Action.FAILED,
@@ -85,8 +89,8 @@ def blind(pattern: re.Pattern[str]) -> Callable[[str], bool]:
 
     So it is done in a fifth of the time: only where case counts can `re` pass over an alternative by its first letter.
     """
-    written = _CAPITAL.sub(lambda found: found[0] if found[0].startswith("\\") else found[0].lower(), pattern.pattern)
-    lower = re.compile(written, pattern.flags & ~re.IGNORECASE)
+    in_lower_case = _CAPITAL.sub(lambda found: found[0] if found[0].startswith("\\") else found[0].lower(), pattern.pattern)
+    lower = re.compile(in_lower_case, pattern.flags & ~re.IGNORECASE)
     return lambda text: (lower.search(text.lower()) if text.isascii() else pattern.search(text)) is not None
 
 
@@ -225,7 +229,7 @@ def pairs(block: str, every: bool = False) -> Iterator[tuple[str, str]]:
 
     Only names of RFC 3464 and X- names begin a field, since some systems do not fold what they quote; with `every`, all names do.
     """
-    usual = None if every else usual_fields(block.replace("\n ", " ").replace("\n\t", " "))
+    usual = None if every or len(block) > _BLOCK_LIMIT else usual_fields(block.replace("\n ", " ").replace("\n\t", " "))
     if usual:
         yield from usual.items()
         return
@@ -238,7 +242,7 @@ def pairs(block: str, every: bool = False) -> Iterator[tuple[str, str]]:
         if found and (every or name == "" or _begins_field(found[1])):
             if name:
                 yield name, value
-            name, value = found[1].lower(), found[2].strip()
+            name, value = found[1].lower(), line[found.end() : found.end() + _LINE_LIMIT].strip()
         else:
             value += " " + line.strip()
     if name:
@@ -253,6 +257,8 @@ _KNOWN = {
 
 def usual_fields(block: str) -> dict[str, str] | None:
     """Return the fields of an unfolded block in which every line begins a known field, each its own; else None."""
+    if len(block) > _BLOCK_LIMIT:
+        return None
     lines = block.split("\n")
     try:
         written = dict(map(_AT_COLON, lines))
