@@ -59,6 +59,8 @@ _SENDER = re.compile(
     r"|αποστολε\w{1,3})[^.:;!?,<。、]{0,40}$"
 )
 """The word for sender in other languages, in the sentence of the death."""
+_IP = re.compile(r"(?<![a-z0-9.])ip(?![a-z0-9])")
+"""Before a death or in its gap: it is an IP address that does not exist."""
 _OWNER_LIMIT = 100
 _OTHERS = ("recipient", "addressee", "destination", "rcpt")
 _SENDER_REFUSED = "sender * rejected"
@@ -205,6 +207,8 @@ def _of_the_sender(found: Found, essence: str) -> Found:
         return found
     begin = max(found.start - _OWNER_LIMIT, 0)
     owner = _OWNER.search(essence[begin : found.start]) or _SENDER.search(essence[begin : found.end])
+    within = found.end if "*" in found.phrase else found.start
+    owner = owner or _IP.search(essence[begin:within], max(found.start - begin - 3, 0))
     if owner:
         return Found(_SENDER_REFUSED, begin + owner.start(), found.end)
     owned = _OWNED.match(essence, found.end)
