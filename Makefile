@@ -39,6 +39,9 @@ man: .venv/runtime  ## the manual pages, below build/man
 
 site: .venv/dev  ## the documents as a web site, below build/site
 	$(BIN)/pip install --quiet --disable-pip-version-check 'mkdocs>=1.6'
+	rm -rf build/docs && mkdir -p build && cp -r docs build/docs
+	for page in README.md README.ja.md CHANGELOG.md; do sed 's|(docs/|(|g' $$page > build/docs/$$page; done && mv build/docs/README.md build/docs/index.md
+	sed -i 's|(README.md)|(index.md)|' build/docs/README.ja.md
 	$(BIN)/mkdocs build --quiet --strict --config-file packaging/mkdocs.yml --site-dir ../build/site
 
 lock: .venv/dev  ## write the lock files anew from pyproject.toml
