@@ -12,6 +12,9 @@ from tests.conftest import lacking
 from tests.system.daemon import Daemon, alive
 from tests.system.room import MAILERS
 
+collect_ignore = [] if os.environ.get("BOUNCED_ACCEPTANCE") == "1" else ["test_machine.py"]
+"""What builds the package and boots a machine takes minutes: it is no test that skips, but one of `make acceptance`."""
+
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what the tests measured: rounds, acknowledged, missing."""

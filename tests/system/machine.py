@@ -1,0 +1,118 @@
+"""A machine of its own: systemd as process 1, in a container over a copy-on-write view of this system.
+
+For: tests of units and of the package, as an administrator meets them. Never: a network of the outside, or a change of the system itself:
+whatever is written goes into memory and is gone at the end. Needs root, and systemd-nspawn.
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Self
+
+from tests.system.waiting import until
+
+_BOOTING = 180.0
+"""Seconds, on a machine that does other things."""
+
+_OFF = (
+    "prometheus",
+    "prometheus-node-exporter",
+    "postgresql",
+    "redis-server",
+    "haproxy",
+    "systemd-networkd-wait-online",
+    "nginx",
+    "apache2",
+)
+"""Services that this system may have for other tests: they would only take time to boot."""
+
+
+class Machine:
+    """It runs from `__enter__` to `__exit__`. `package` is what was put into the directory of its root."""
+
+    package: Path
+
+    def __enter__(self) -> Self:
+        """Boot it; returns when systemd says that it is up."""
+        self.home = Path(tempfile.mkdtemp(prefix="machine-"))
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2g", "tmpfs", self.home], check=True)
+        for name in ("upper", "work", "root"):
+            (self.home / name).mkdir()
+        options = f"lowerdir=/,upperdir={self.home}/upper,workdir={self.home}/work"
+        subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, self.root], check=True)
+        (self.root / "etc" / "machine-id").write_text("uninitialized\n")
+        for name in _OFF:
+            unit = self.root / "etc" / "systemd" / "system" / f"{name}.service"
+            unit.unlink(missing_ok=True)
+            unit.symlink_to("/dev/null")
+        self._log = (self.home / "boot.log").open("wb")
+        command = ["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--private-network", f"--machine=bounced-{os.getpid()}"]
+        self._nspawn = subprocess.Popen(
+            [*command, f"--directory={self.root}", "--boot", "systemd.unit=multi-user.target"],
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+        )
+        until(self._is_up, "the machine to boot", _BOOTING)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End it, and forget what it had written."""
+        self._nspawn.send_signal(signal.SIGTERM)
+        try:
+            self._nspawn.wait(60)
+        except subprocess.TimeoutExpired:
+            self._nspawn.kill()
+            self._nspawn.wait()
+        self._log.close()
+        for mount in (self.root, self.home):
+            subprocess.run(["umount", "--lazy", mount], check=False)
+        with contextlib.suppress(OSError):
+            self.home.rmdir()
+
+    @property
+    def root(self) -> Path:
+        """The root of its files."""
+        return self.home / "root"
+
+    def inside(self, path: str) -> Path:
+        """Return how a path of it is reached from here, also below what it mounted itself."""
+        return Path(f"/proc/{self._leader()}/root{path}")
+
+    def run(self, script: str) -> subprocess.CompletedProcess[str]:
+        """Run lines of shell in it, as root, to the first that fails."""
+        inside = ["nsenter", f"--target={self._leader()}", "--mount", "--uts", "--ipc", "--net", "--pid"]
+        environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
+        return subprocess.run(
+            [*inside, "bash", "-euo", "pipefail", "-c", f"cd /root\n{script}"],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+            cwd="/",
+            env=environment,
+        )
+
+    def tell(self, script: str) -> str:
+        """Run lines that must succeed; returns what they printed."""
+        done = self.run(script)
+        assert done.returncode == 0, f"exit {done.returncode} of:\n{script}\n{done.stdout}{done.stderr}{self.journal()}"
+        return done.stdout.strip()
+
+    def journal(self) -> str:
+        """Return the last that our units logged."""
+        return self.run("journalctl --no-pager -n 60 -u 'bounced*' -u 'postfix*' || true").stdout
+
+    def _leader(self) -> str:
+        """Return the process id of its systemd."""
+        children = Path(f"/proc/{self._nspawn.pid}/task/{self._nspawn.pid}/children").read_text().split()
+        return children[0] if children else ""
+
+    def _is_up(self) -> bool:
+        assert self._nspawn.poll() is None, (self.home / "boot.log").read_text(errors="replace")
+        if not self._leader():
+            return False
+        return self.run("systemctl is-system-running || true").stdout.strip() in ("running", "degraded")
