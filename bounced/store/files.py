@@ -243,10 +243,13 @@ def check(connection: sqlite3.Connection, path: Path) -> None:
         raise OperatorFault(f"{path} is damaged", RESTORE)
 
 
-def migrate(connection: sqlite3.Connection, directory: Path = SCHEMA) -> None:
-    """Bring the schema up to date, each step in a transaction of its own with its number. Raises sqlite3.Error."""
+def migrate(connection: sqlite3.Connection, directory: Path | None = None) -> None:
+    """Bring the schema up to date with SCHEMA, or with what is in `directory`, each step in a transaction with its number.
+
+    Raises sqlite3.Error.
+    """
     ((version,),) = connection.execute("PRAGMA user_version").fetchall()
-    for number, file in sorted(_migrations(directory).items()):
+    for number, file in sorted(_migrations(directory or SCHEMA).items()):
         if number <= version:
             continue
         # Written as one script, since executescript commits what was begun outside of it.

@@ -1,7 +1,9 @@
 """What every store promises (bounced/store/__init__.py), asked of every store that there is."""
 
 import asyncio
+from contextlib import closing
 from functools import reduce
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -16,6 +18,9 @@ from bounced.policy import Policy, step
 from bounced.record import AddressRecord, AnyEvent, Cause, Imported
 from bounced.scope import EVERYWHERE, Scope
 from bounced.store import Store, StoreFault, Tally, Unmatched, memory, tables
+from bounced.store.copies import verify
+from bounced.store.memory import MemoryStore
+from bounced.store.reader import SqliteReader
 from tests.store.conftest import OPENERS, found
 from tests.store.events import ANNA, BERT, NEWS, NOON, blocked, bounced, complained, confirmed, delivered, noticed, released, reverted, sent
 
@@ -274,6 +279,22 @@ async def test_standings_are_walked_in_order(store: Store) -> None:
     assert [places(store, limit) for limit in (1, 2, 3, 1000)] == [expected] * 4
     assert dict(store.standings())[ANNA] == store.look_up(ANNA).standing(EVERYWHERE)
     assert store.standings((BERT, EVERYWHERE), 1) == [(BERT, store.look_up(BERT).standing(NEWS))]
+
+
+async def test_a_backup_has_what_was_recorded_before(store: Store, tmp_path: Path) -> None:
+    """The copy is one sound file that knows every event; a store that cannot give one says so."""
+    recorded = await store.record(bounced(1, Disposition.HARD))
+    if isinstance(store, MemoryStore):
+        with pytest.raises(StoreFault, match="no backup"):
+            await store.backup()
+        return
+    copy = tmp_path / "copy"
+    with await store.backup() as octets:
+        copy.write_bytes(octets.read())
+    verify(copy)
+    with closing(SqliteReader(copy)) as reader:
+        assert reader.look_up(ANNA) == recorded.after
+        assert list(reader.history(ANNA)) == [bounced(1, Disposition.HARD)]
 
 
 async def test_an_overview_counts(store: Store) -> None:

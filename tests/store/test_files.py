@@ -327,6 +327,30 @@ def test_a_migration_that_fails_changes_nothing(sound: Path, tmp_path: Path) -> 
     connection.close()
 
 
+async def test_an_older_version_refuses_what_a_newer_one_wrote(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Up, back and up again: the older version refuses, says how to go back, and changes nothing, so that no row of either is lost."""
+    place = tmp_path / "database"
+    place.mkdir()
+    path = _copied(sound, place)
+    older, newer = files.SCHEMA, shutil.copytree(files.SCHEMA, tmp_path / "schema")
+    last = max(int(file.stem) for file in older.glob("*.sql"))
+    (newer / f"{last + 1:04}.sql").write_text(_NEXT, encoding="utf-8")
+    monkeypatch.setattr(files, "SCHEMA", newer)
+    store = await SqliteStore.open(path, Policy())
+    await store.record(bounced(5000, Disposition.HARD, BERT))
+    await store.close()
+
+    monkeypatch.setattr(files, "SCHEMA", older)
+    refusal = await _refused(path)
+    assert f"has schema {last + 1}, and this version knows {last}" in str(refusal)
+    assert "restore the backup made before the upgrade" in refusal.hint
+
+    monkeypatch.setattr(files, "SCHEMA", newer)
+    store = await SqliteStore.open(path, Policy())
+    assert (len(store.history(ANNA)), len(store.history(BERT))) == (1500, 1)
+    await store.close()
+
+
 def test_migrations_are_numbered_without_gaps() -> None:
     """The files in schema are 0001.sql, 0002.sql and so on."""
     names = sorted(file.name for file in files.SCHEMA.iterdir())
