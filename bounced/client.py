@@ -17,7 +17,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, NoReturn, TypeVar
 
 DEFAULT_PATH = "/run/bounced/socketmap.sock"
@@ -45,6 +45,8 @@ class _Ended(Exception):
 
 
 WhenUnknown = Literal["raise", "send"]
+Signer = Callable[[str, str], str | None]
+"""Returns a return path for an address and a stream; None where only the daemon can sign."""
 
 
 class Client:
@@ -54,8 +56,11 @@ class Client:
     TemporaryFailure, or "send" (fail open: True).
     """
 
-    def __init__(self, path: str = DEFAULT_PATH, *, deadline: float = 0.25, when_unknown: WhenUnknown = "raise") -> None:
-        """Connect at the first question."""
+    def __init__(
+        self, path: str = DEFAULT_PATH, *, deadline: float = 0.25, when_unknown: WhenUnknown = "raise", signer: Signer | None = None
+    ) -> None:
+        """Connect at the first question. A `signer` signs here what needs no daemon (bounced/signing.py)."""
+        self._signer = signer
         self._path = path
         self._deadline = deadline
         self._fails_open = _fails_open(when_unknown)
@@ -94,7 +99,9 @@ class Client:
 
     def return_path(self, address: str, scope: str = "default") -> str:
         """Return the envelope sender for one mail of the stream `scope` to `address`. Raises as `may_send`, fail open or not."""
-        return _read_return_path(self._ask(_request("sign", address, scope)))
+        request = _request("sign", address, scope)
+        signed = None if self._signer is None else self._signer(address, scope)
+        return signed or _read_return_path(self._ask(request))
 
     def close(self) -> None:
         """Close the kept connections. The client can be used on."""
@@ -152,8 +159,11 @@ class Client:
 class AsyncClient:
     """The same for asyncio: any number of tasks of one loop at a time."""
 
-    def __init__(self, path: str = DEFAULT_PATH, *, deadline: float = 0.25, when_unknown: WhenUnknown = "raise") -> None:
-        """Connect at the first question."""
+    def __init__(
+        self, path: str = DEFAULT_PATH, *, deadline: float = 0.25, when_unknown: WhenUnknown = "raise", signer: Signer | None = None
+    ) -> None:
+        """Connect at the first question. A `signer` signs here what needs no daemon (bounced/signing.py)."""
+        self._signer = signer
         self._path = path
         self._deadline = deadline
         self._fails_open = _fails_open(when_unknown)
@@ -192,7 +202,9 @@ class AsyncClient:
 
     async def return_path(self, address: str, scope: str = "default") -> str:
         """Return the envelope sender for one mail of the stream `scope` to `address`. Raises as `may_send`, fail open or not."""
-        return _read_return_path(await self._ask(_request("sign", address, scope)))
+        request = _request("sign", address, scope)
+        signed = None if self._signer is None else self._signer(address, scope)
+        return signed or _read_return_path(await self._ask(request))
 
     def close(self) -> None:
         """Close the kept connections. The client can be used on."""

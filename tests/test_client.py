@@ -20,6 +20,9 @@ import pytest
 import bounced.client
 from bounced.address import address_key
 from bounced.client import AsyncClient, Client, TemporaryFailure, WhenUnknown
+from bounced.returnpath import Claims, KeyRing, ReturnPath
+from bounced.scope import Scope
+from bounced.signing import Signer
 from tests.asking import DEAD, LIVE
 
 ACCEPTANCE = os.environ.get("BOUNCED_ACCEPTANCE") == "1"
@@ -429,3 +432,48 @@ def test_it_needs_the_standard_library_alone() -> None:
     imported |= {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     assert imported
     assert {name.partition(".")[0] for name in imported} <= set(sys.stdlib_module_names)
+
+
+def test_many_are_asked_at_once(daemon: tuple[Path, int]) -> None:
+    """A list is answered in its order, more than one round trip holds too."""
+    client = Client(str(daemon[0]), deadline=5)
+    addresses = [DEAD if number % 7 == 0 else f"live{number}@remote.test" for number in range(250)]
+    assert client.may_send_many(addresses, "news") == [address != DEAD for address in addresses]
+    assert client.refusals([]) == []
+    with pytest.raises(ValueError):
+        client.may_send_many([LIVE, "nobody"])
+    client.close()
+
+
+async def test_many_are_asked_at_once_from_asyncio(daemon: tuple[Path, int]) -> None:
+    """The same for asyncio."""
+    client = AsyncClient(str(daemon[0]), deadline=5)
+    assert await client.may_send_many([DEAD, LIVE] * 120) == [False, True] * 120
+    client.close()
+
+
+def test_many_without_a_daemon(tmp_path: Path) -> None:
+    """Where it cannot be told, it cannot be told of any of them; open where one said so."""
+    with pytest.raises(TemporaryFailure):
+        Client(str(tmp_path / "none")).may_send_many([DEAD, LIVE])
+    assert Client(str(tmp_path / "none"), when_unknown="send").may_send_many([DEAD, LIVE] * 60) == [True] * 120
+
+
+def test_a_signer_signs_without_the_daemon(tmp_path: Path) -> None:
+    """With the keys a return path is signed here, and proves what it must; a new key in the file signs the next; an opaque one is asked."""
+    keys = tmp_path / "keys"
+    ring = KeyRing(()).rotated(b"k" * 32)
+    keys.write_text(ring.render())
+    client = Client(str(tmp_path / "none"), signer=Signer("bounces.example.net", str(keys)).sign)
+    for _ in range(2):
+        local_part, _, domain = client.return_path(LIVE, "news").rpartition("@")
+        claims = ReturnPath(ring=ring, scopes=(Scope("news"),)).verify(local_part, int(time.time()), lambda _: None)
+        assert isinstance(claims, Claims)
+        assert (claims.recipient, claims.scope, domain) == (LIVE, "news", "bounces.example.net")
+        ring = KeyRing(()).rotated(b"n" * 32)
+        keys.unlink()
+        keys.write_text(ring.render())
+    with pytest.raises(TemporaryFailure):
+        client.return_path("x" * 64 + "@remote.test", "news")
+    with pytest.raises(ValueError):
+        client.return_path("nobody", "news")
