@@ -88,6 +88,8 @@ def taken(row: Row, form: Form, scope: Scope = EVERYWHERE) -> Taken:
     cause, category = _kind(form.kind, tuple([row.get(name) for name in form.told_by])) if form.told_by else form.kind(())
     written = row.get(form.address)
     try:
+        if form.name == OURS and isinstance(written, str) and written[:1] == "'" and written[1:2] in "=+-@":
+            written = written[1:]  # so our export keeps a spreadsheet from taking it for a formula
         key = address_key(written.strip() if isinstance(written, str) else "")
         if form.name == OURS:
             scope = _scope(row.get("scope"), scope)

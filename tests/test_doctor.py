@@ -3,9 +3,10 @@
 import os
 import pwd
 import socket
+import subprocess
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -256,6 +257,23 @@ def test_sockets_are_tried_as_another_user(tmp_path: Path) -> None:
         finally:
             place.unlink()
     assert "No such file" in machine._connected_as(nobody, place)
+
+
+@pytest.mark.parametrize(("later", "level"), [(0, Level.OK), (85, Level.WARNING), (95, Level.FAILURE)])
+def test_the_certificate_is_looked_at(  # noqa: PLR0917 - pytest names them
+    later: int, level: Level, settings: Config, tmp_path: Path, need_program: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A certificate of 90 days is good, soon to be renewed, or over, so many days later; one that cannot be read is a failure."""
+    file, now = tmp_path / "cert.pem", time.time()
+    names = ["-subj", "/CN=mx.example.net", "-keyout", str(tmp_path / "key.pem"), "-out", str(file)]
+    command = [need_program("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "90", *names]
+    subprocess.run(command, check=True, capture_output=True)
+    with_tls = replace(settings, smtp=replace(settings.smtp, tls_certificate=file))
+    monkeypatch.setattr("bounced.doctor.machine.time.time", lambda: now + later * 86_400)
+
+    assert found(with_tls, "certificate").level is level
+    file.write_text("nothing")
+    assert found(with_tls, "certificate").level is Level.FAILURE
 
 
 def test_the_clock_is_looked_at(settings: Config) -> None:

@@ -8,6 +8,7 @@ import os
 import pwd
 import shutil
 import socket
+import ssl
 import stat
 import subprocess
 import time
@@ -18,6 +19,7 @@ from bounced.doctor import Finding, failure, ok, skipped, warning
 from bounced.settings import Config
 
 _OLD_KEY = 400 * 86_400
+_DAYS_TO_RENEW = 14
 _TIME_ERROR = 5
 _LEAST_FREE, _LOW_FREE = 64 << 20, 1 << 30
 _MAILERS = {"postfix": ("policy", "socketmap"), "Debian-exim": ("line",), "exim": ("line",)}
@@ -27,6 +29,7 @@ _MAILERS = {"postfix": ("policy", "socketmap"), "Debian-exim": ("line",), "exim"
 def examined(config: Config) -> Iterator[Finding]:
     """Look at all of it."""
     yield from _keys(config.return_path.key_file)
+    yield from _certificate(config.smtp.tls_certificate)
     yield from _disk(config.store.database.parent)
     yield _clock()
     yield _database(config.store.database)
@@ -50,6 +53,28 @@ def _keys(file: Path) -> Iterator[Finding]:
         yield warning("keys", f"the newest key is {days} days old", "`bounced rotate-key`, then `systemctl reload bounced`; keep a backup.")
     else:
         yield ok("keys", f"the newest key is {days} days old")
+
+
+def _certificate(file: Path | None) -> Iterator[Finding]:
+    """Look how long the certificate for STARTTLS is valid."""
+    if file is None:
+        return
+    try:
+        # Of the chain in the file this reads the first certificate, which is ours; the module that does so has no public name.
+        ends = ssl.cert_time_to_seconds(ssl._ssl._test_decode_cert(str(file))["notAfter"])  # type: ignore[attr-defined]
+    except PermissionError:
+        yield skipped("certificate", f"may not read {file}; ask as root")
+        return
+    except (OSError, ValueError) as error:
+        yield failure("certificate", f"{file} cannot be read: {error}", "Correct smtp.tls_certificate; senders get no STARTTLS.")
+        return
+    days = int(ends - time.time()) // 86_400
+    if days < 0:
+        yield failure("certificate", f"{file} ended {-days} days ago", "Renew it, then `systemctl reload bounced`.")
+    elif days < _DAYS_TO_RENEW:
+        yield warning("certificate", f"{file} ends in {days} days", "Renew it, then `systemctl reload bounced`.")
+    else:
+        yield ok("certificate", f"{file} ends in {days} days")
 
 
 def _disk(directory: Path) -> Iterator[Finding]:

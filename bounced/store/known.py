@@ -109,9 +109,9 @@ class Known:
             self._seen = now
         return self._filter.may_hold(address)
 
-    def changed(self) -> bool:
-        """Tell whether anything was committed of which `may_hold` has not taken note."""
-        return self._commits.now() != self._seen
+    def version(self) -> bytes:
+        """Return what each commit changes."""
+        return self._commits.now()
 
     def which_may_hold(self, addresses: Sequence[str]) -> Sequence[int]:
         """Return the places of those that the database may know, as far as `may_hold` was asked just now."""

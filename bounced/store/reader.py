@@ -38,6 +38,7 @@ class Lookups:
         self._known: Known | None = None
         # What was read since the last commit: mailers ask for one address several times, and a list is often asked twice.
         self._blocking: dict[AddressKey, Sequence[Standing]] = {}
+        self._blocking_of = b""
         self._damaged = False
         self._closed_because = "the store is closed"
         self._open()
@@ -73,12 +74,13 @@ class Lookups:
         """Return what keeps mail of a stream from an address now. Raises StoreFault."""
         if (known := self._known) is None:
             return first_block(self._read(tables.blocking, key), scope, now)
-        if known.changed() or len(self._blocking) >= _MOST_BLOCKING:
+        # Not known.changed(): whoever asked `may_know` before us has taken note of the change already.
+        if (version := known.version()) != self._blocking_of or len(self._blocking) >= _MOST_BLOCKING:
             self._blocking.clear()
-            self.may_know(key)  # which takes note of the change
+            self._blocking_of = version
         if (found := self._blocking.get(key)) is None:
             found = self._read(tables.blocking, key)
-            if not known.changed():
+            if known.version() == version:
                 self._blocking[key] = found
         return first_block(found, scope, now)
 

@@ -14,7 +14,7 @@ from bounced.store.known import Filter
 from bounced.store.reader import Lookups
 from bounced.store.relay import RelayedStore
 from bounced.store.sqlite import SqliteStore
-from tests.store.events import ANNA, BERT, NOON, blocked, delivered
+from tests.store.events import ANNA, BERT, NEWS, NOON, blocked, delivered, released
 
 STRANGER = AddressKey("stranger@example.org")
 _PEOPLE = [AddressKey(f"{number}@example.org") for number in range(6)]
@@ -139,3 +139,16 @@ def test_the_filter_is_small_and_seldom_wrong() -> None:
     filter_.add([f"{number}@example.org" for number in range(count)])
     assert all(filter_.may_hold(f"{number}@example.org") for number in range(0, count, 7))
     assert sum(filter_.may_hold(f"{number}@stranger.example") for number in range(20_000)) <= 1_000 + 200
+
+
+async def test_a_block_and_a_release_are_answered_at_once(sqlite_store: SqliteStore) -> None:
+    """An address that was asked for is asked for again after a commit, as consult does, `may_know` first: no answer is older than it."""
+    await sqlite_store.record(blocked(ANNA))
+    await warmed(sqlite_store)
+    for event, held in ((released(ANNA), False), (blocked(ANNA), True), (released(ANNA), False)):
+        for _ in range(2):
+            assert sqlite_store.may_know(ANNA)
+            assert (sqlite_store.block(ANNA, NEWS, NOON) is None) is held
+        await sqlite_store.record(event)
+        assert sqlite_store.may_know(ANNA)
+        assert (sqlite_store.block(ANNA, NEWS, NOON) is not None) is held

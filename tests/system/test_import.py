@@ -92,3 +92,18 @@ def test_what_cannot_be_read_is_said(daemon: Daemon) -> None:
     broken = daemon.run("import", written(daemon, '{"items": [', "broken.json"))
     assert broken.returncode == 65
     assert "neither JSON" in broken.stderr
+
+
+def test_what_is_exported_can_be_imported(daemon: Daemon) -> None:
+    """An export, as CSV and as lines of JSON, gives the same list to another daemon: address, stream, cause, category, since when."""
+    daemon.tell("import", written(daemon, SES))
+    daemon.tell("block", "=sum@example.org", "--reason", "a formula to a spreadsheet")
+    daemon.tell("block", "left@example.org", "--scope", "news", "--reason", "she wrote")
+    ours = [json.loads(line) for line in daemon.tell("list", "--json").splitlines()]
+    assert len(ours) == 4
+    for form in ("csv", "jsonl"):
+        file = str(daemon.home / f"list.{form}")
+        daemon.tell("export", file, "--format", form)
+        with alive() as other:
+            assert "4  addresses changed" in other.tell("import", file)
+            assert [json.loads(line) for line in other.tell("list", "--json").splitlines()] == ours
