@@ -167,6 +167,8 @@ class Intake:
 
         With him went the memory of his tokens, so that one which was taken back would block again; and his name stays forgotten.
         """
+        if not self._store.any_forgotten():
+            return None
         for pseudonym in self._return_path.ring.pseudonyms(claims.recipient):
             record = self._store.look_up(pseudonym)
             if released_since(record, claims.scope, claims.signed_at):
