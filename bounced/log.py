@@ -90,6 +90,8 @@ class Sink:
         self._write = _to_journal(write) if _is_journal(stream) else _to_stream(write)
         self._lines: deque[str] = deque()
         self._wake = threading.Event()
+        # Waits as sleep() does, which raises where the system's clock is not to be trusted; this thread must not end.
+        self._never = threading.Event()
         self._closing = False
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()
@@ -115,7 +117,7 @@ class Sink:
             self._wake.wait()
             if not self._closing:
                 # Each waking takes the interpreter from whoever works: under load lines are gathered.
-                time.sleep(_GATHERED_FOR)
+                self._never.wait(_GATHERED_FOR)
             self._wake.clear()
             while self._lines:
                 self._write_some()

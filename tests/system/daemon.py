@@ -215,7 +215,7 @@ class Daemon:
                 "socket_group": self._socket_group,
             },
             "store": {"database": str(self.database)},
-            "kept": {name: str(self.home / name) for name in ("postmaster", "unread", "archive")},
+            "kept": {name: str(self.home / name) for name in ("postmaster", "unread")},
         }
 
 

@@ -116,7 +116,7 @@ def test_without_a_daemon_nothing_is_taken_and_it_says_so(tmp_path: Path) -> Non
 
 def test_kept_mail_is_read_again() -> None:
     """What no reader understood stays until one does, and the archive is read again without counting twice."""
-    with alive() as daemon, Session(daemon.smtp) as session:
+    with alive(settings={"kept": {"archive": "archive"}}) as daemon, Session(daemon.smtp) as session:
         path = daemon.sign("again@example.org", int(time.time()) - 60)
         assert session.bring(path, report("again@example.org", MAILBOX_FULL))[0] == 250
         unclear = daemon.sign("unclear@example.org", int(time.time()) - 60)
