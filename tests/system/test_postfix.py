@@ -240,7 +240,10 @@ def test_a_bounce_from_outside_is_known_by_who_brought_it(town: Town, name: Call
         session.sendmail("", [return_path], report(dead, NO_SUCH_USER))
     until(town.postfix.drained, "the bounce to be handed over", shown=town.log)
 
-    [line] = [line for line in town.daemon.log().splitlines() if f"rcpt=<{dead}>" in line]
+    def told() -> list[str]:
+        return [line for line in town.daemon.log().splitlines() if f"rcpt=<{dead}>" in line]
+
+    [line] = until(told, "the line that tells of it", shown=town.log)
     assert ("client=127.9.8.7 " in line) == ("postfix/lmtp[" in town.postfix.log())
 
 
