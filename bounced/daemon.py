@@ -1,6 +1,6 @@
 """The daemon: builds every part once, from the inside out; serves; drains.
 
-For: wiring, start and stop. Never: any work of a bounce or of a question. It opens no connection and sends no mail.
+For: wiring, start and stop. Never: any work of a bounce or of a question. It opens no connection to another machine, and sends no mail.
 """
 
 import asyncio
