@@ -14,7 +14,8 @@ import hashlib
 import os
 import sqlite3
 import struct
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from enum import StrEnum
 from pathlib import Path
 
@@ -135,7 +136,7 @@ def open_claimed(path: Path, claim: Claim) -> sqlite3.Connection:
         raise OperatorFault(f"{path} is half restored", "run `bounced restore` again")
     if state is State.DAMAGED:
         raise OperatorFault(f"{path} was found damaged while it was served", f"{RESTORE}; 'open' in the .state file has it checked again")
-    try:
+    with _told_as_faults(path):
         if not path.exists():
             if state is not State.FRESH:
                 raise OperatorFault(f"{path} is missing, and it had been there", RESTORE)
@@ -156,16 +157,23 @@ def open_claimed(path: Path, claim: Claim) -> sqlite3.Connection:
             except BaseException:
                 connection.close()
                 raise
+    return connection
+
+
+@contextmanager
+def _told_as_faults(path: Path) -> Iterator[None]:
+    """Tell what SQLite and the system raise as one line for the operator."""
+    try:
+        yield
     except sqlite3.DatabaseError as error:
         raise OperatorFault(f"{path} cannot be used: {sqlite_words(error)}", RESTORE) from None
     except OSError as error:
         raise OperatorFault(f"cannot open {path}: {error.strerror}", "check the directory, its owner and its mode") from None
-    return connection
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
     """Open the database for reading, in a process that does not write it, whether or not one does. Raises OperatorFault."""
-    try:
+    with _told_as_faults(path):
         if not path.exists():
             raise OperatorFault(f"{path} is not there", "it is made by the process that writes, at its first start")
         state = written_state(path)
@@ -178,10 +186,6 @@ def open_reader(path: Path) -> sqlite3.Connection:
         except BaseException:
             connection.close()
             raise
-    except sqlite3.DatabaseError as error:
-        raise OperatorFault(f"{path} cannot be used: {sqlite_words(error)}", RESTORE) from None
-    except OSError as error:
-        raise OperatorFault(f"cannot open {path}: {error.strerror}", "check the directory, its owner and its mode") from None
     return connection
 
 
