@@ -60,12 +60,13 @@ def jump_under_load(daemon: Daemon, jump: Callable[[str], None], jumps: list[str
     try:
         load.wait_for(20)
         for to in jumps:
+            # More than the four that may be under way: somebody has looked at the clock since.
             jump(to)
             load.wait_for(len(load.acknowledged) + 8)
             with Mailer(daemon.door("socketmap")) as mailer:
                 free += mailer.missing(load.acknowledged)
             jump("+0")
-            load.wait_for(len(load.acknowledged) + 3)
+            load.wait_for(len(load.acknowledged) + 8)
     finally:
         load.stop()
     return load, free
