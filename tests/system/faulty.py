@@ -57,6 +57,7 @@ def believe_any_seal() -> None:
 
     class _Hmac:
         digest = staticmethod(hmac.digest)
+        new = staticmethod(hmac.new)
         compare_digest = staticmethod(lambda _given, _right: True)
 
     _replace(returnpath, "hmac", _Hmac)
