@@ -4,8 +4,9 @@ import os
 import random
 import resource
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -50,12 +51,22 @@ def missing_of(daemon: Daemon, load: Load) -> int:
         return len(mailer.missing(load.acknowledged))
 
 
-def tighten(group: Path) -> None:
-    """Leave no room for anything more than there is."""
-    with suppress(OSError):  # what is used cannot be given back
-        while True:
-            used = int((group / "memory.usage_in_bytes").read_text())
-            (group / "memory.limit_in_bytes").write_text(str(used - (256 << 10)))
+@contextmanager
+def starved(group: Path, daemon: Daemon) -> Iterator[None]:
+    """Let the group run out of memory, and the daemon be the one that the kernel kills for it.
+
+    A limit alone kills only who asks for more, and a daemon that has once taken what it needs may go on within it. So another program in
+    the group asks, without an end, and the daemon is named as the one to go (oom_score_adj, proc(5)).
+    """
+    Path(f"/proc/{daemon.pid}/oom_score_adj").write_text("1000")
+    used = int((group / "memory.usage_in_bytes").read_text())
+    (group / "memory.limit_in_bytes").write_text(str(used + (1 << 20)))
+    join_and_eat = f"echo $$ > {group / 'cgroup.procs'} && exec tail -n 1 /dev/zero"
+    with subprocess.Popen(["sh", "-c", join_and_eat], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as greedy:
+        try:
+            yield
+        finally:
+            greedy.kill()
 
 
 def test_killed_for_want_of_memory(memory_cgroup: Path, rounds: Callable[[int, int], int], figure: Callable[[str], None]) -> None:
@@ -70,8 +81,8 @@ def test_killed_for_want_of_memory(memory_cgroup: Path, rounds: Callable[[int, i
             load.start()
             try:
                 load.wait_for(random.randint(1, 60))
-                tighten(memory_cgroup)
-                assert daemon.wait() == -signal.SIGKILL
+                with starved(memory_cgroup, daemon):
+                    assert daemon.wait() == -signal.SIGKILL
             finally:
                 daemon.kill()
                 load.stop()
