@@ -60,7 +60,7 @@ def starved(group: Path, daemon: Daemon) -> Iterator[None]:
     """
     Path(f"/proc/{daemon.pid}/oom_score_adj").write_text("1000")
     used = int((group / "memory.usage_in_bytes").read_text())
-    (group / "memory.limit_in_bytes").write_text(str(used + (1 << 20)))
+    (group / "memory.limit_in_bytes").write_text(str(used + (64 << 20)))
     join_and_eat = f"echo $$ > {group / 'cgroup.procs'} && exec tail -n 1 /dev/zero"
     with subprocess.Popen(["sh", "-c", join_and_eat], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as greedy:
         try:
