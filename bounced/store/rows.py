@@ -213,6 +213,7 @@ def standing_of(row: StandingRow) -> Standing:
             times=rare.times,
             rests_until=rare.rests_until,
             incident=rare.incident,
+            unsigned=rare.unsigned,
             struck=rare.struck,
             sent=rare.sent,
             held=rare.held,

@@ -1,5 +1,7 @@
 """Events for the tests of the stores: short to write, and different where a test says so."""
 
+from msgspec import structs
+
 from bounced.address import AddressKey
 from bounced.outcome import Blocker, Category, Disposition, Outcome
 from bounced.record import Blocked, Bounced, Complained, Confirmed, Delivered, Noticed, Released, Reverted, Sent
@@ -35,6 +37,11 @@ def bounced(mail: int, disposition: Disposition = Disposition.SOFT, key: Address
     return Bounced(
         at=at, key=key, scope=NEWS, token=seal(mail), signed_at=at - 60, outcome=outcome(disposition), reader="rfc3464", client="192.0.2.9"
     )
+
+
+def unsigned(mail: int, disposition: Disposition = Disposition.SOFT, key: AddressKey = ANNA, at: int = NOON) -> Bounced:
+    """Return a bounce of the mail of this number that no seal proves."""
+    return structs.replace(bounced(mail, disposition, key, at), unsigned="verp")
 
 
 def complained(mail: int, key: AddressKey = ANNA, at: int = NOON) -> Complained:

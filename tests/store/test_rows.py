@@ -58,8 +58,12 @@ def test_standings_read_back_the_same(cause: Cause | None, category: str | None)
     """Every cause and every word survives, those without a number among them."""
     standing = Standing(scope=NEWS, cause=cause, category=category, since=1, struck=(1, 2), released_at=3)
     full = replace(
-        standing, until=9, times=2, rests_until=8, incident="i", sent=(3, 4), held=(Hold(incident="i", category="c", signed_at=1),)
-    )
+        standing, until=9, times=2, rests_until=8, incident="i", sent=(3, 4), held=(Hold(incident="i", category="c", signed_at=1),),
+        unsigned=True,
+    )  # fmt: skip
+    untouched = Standing(scope=NEWS)
+    told = {field for field in Standing.__struct_fields__ if getattr(full, field) != getattr(untouched, field)}
+    assert told | {"scope", "cause", "category"} == set(Standing.__struct_fields__)
     for one in (Standing(scope=NEWS), standing, full):
         assert standing_of(standing_row(one)) == one
 
