@@ -367,6 +367,7 @@ class SqliteStore(Lookups):
         total = 0
         while True:
             last, changed = await self._done(partial(tables.rule_some, identity=incident, ruling=ruling, after=last, policy=self._policy))
+            self._writer.count(changed)
             total += changed
             if last is None:
                 return total

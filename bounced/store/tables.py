@@ -10,6 +10,9 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
 
 from bounced.address import AddressKey
 from bounced.guard import Watch
@@ -41,6 +44,9 @@ from bounced.store.rows import (
 _STANDINGS = """
     SELECT scope, cause, category, since, released_at, detail, known_since, delivered_at, last_event
     FROM standing WHERE address = ? ORDER BY scope"""
+_STANDINGS_OF_ALL = """
+    SELECT address, scope, cause, category, since, released_at, detail, known_since, delivered_at, last_event
+    FROM json_each(?) CROSS JOIN standing ON address = value ORDER BY address, scope"""
 # In the order of the key: EVERYWHERE before every stream. The scopes are told apart here: `IN` would take twice the time.
 _BLOCKING = "SELECT scope, cause, category, since, released_at, detail FROM standing WHERE address = ? AND cause IS NOT NULL"
 _OF_ONE_MAIL = "SELECT at, kind, address, scope, token, detail FROM event WHERE token = ? ORDER BY id"
@@ -69,6 +75,7 @@ _AFTER_ALL = "\U0010ffff"
 _READ_AT_ONCE = 20_000
 _UNTOUCHED = standing_row(Standing(scope=EVERYWHERE))[1:]
 _ADD_EVENT = "INSERT INTO event (at, kind, address, scope, token, detail, previous) VALUES (?, ?, ?, ?, ?, ?, ?)"
+_ADD_NUMBERED = "INSERT INTO event (id, at, kind, address, scope, token, detail, previous) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _ADD_IMPORTED = "INSERT INTO event (id, at, kind, address, scope, detail) VALUES (?, ?, 'imported', ?, '*', ?)"
 _STAND_AS_IMPORTED = """
     INSERT INTO standing (address, scope, cause, category, since, detail, known_since, last_event)
@@ -248,18 +255,25 @@ def rule_some(
 ) -> tuple[AddressKey | None, int]:
     """Let a ruling reach the next addresses of an incident; return the last of them (None: there was none) and how many changed.
 
-    Raises NoSuchIncident, RowError, sqlite3.Error.
+    Such an event has no token, and no guard or incident asks for it: what `record` does besides is not done, and the rows go in by the
+    hundred. Raises NoSuchIncident, RowError, sqlite3.Error.
     """
     incident = Shelf(connection).incident(identity)
     if incident is None:
         raise NoSuchIncident(identity)
-    keys, changed = held_by(connection, identity, after, _RULED_AT_ONCE), 0
-    for key in keys:
-        event = incidents.ruling_on(look_up(connection, key), incident)
+    keys = held_by(connection, identity, after, _RULED_AT_ONCE)
+    number = last_event(connection)
+    events: list[tuple[object, ...]] = []
+    standings: list[tuple[object, ...]] = []
+    for before, previous in _load_all(connection, keys):
+        event = incidents.ruling_on(before, incident)
         if event is not None and incident.ruling is ruling:
-            record(connection, event, event_row(event), policy)
-            changed += 1
-    return keys[-1] if keys else None, changed
+            number += 1
+            events.append((number, *event_row(event), previous))
+            standings += _changed_rows(connection, before, step(before, event, policy), number)
+    connection.executemany(_ADD_NUMBERED, events)
+    connection.executemany(_PUT_STANDING, standings)
+    return keys[-1] if keys else None, len(events)
 
 
 def held_by(connection: sqlite3.Connection, identity: str, after: AddressKey | None, limit: int) -> Sequence[AddressKey]:
@@ -361,7 +375,17 @@ def intern(connection: sqlite3.Connection, opaque_id: str, key: AddressKey) -> A
 
 def _load(connection: sqlite3.Connection, key: AddressKey) -> tuple[AddressRecord, int | None]:
     """Return the record of an address and the id of its last event."""
-    rows = connection.execute(_STANDINGS, (key,)).fetchall()
+    return _record_of(key, connection.execute(_STANDINGS, (key,)).fetchall())
+
+
+def _load_all(connection: sqlite3.Connection, keys: Sequence[AddressKey]) -> Iterator[tuple[AddressRecord, int | None]]:
+    """Return the records of those of some addresses that are known, in their order, each with the id of its last event."""
+    rows = connection.execute(_STANDINGS_OF_ALL, (json.dumps(keys),)).fetchall()
+    for key, of_key in groupby(rows, key=itemgetter(0)):
+        yield _record_of(AddressKey(key), [row[1:] for row in of_key])
+
+
+def _record_of(key: AddressKey, rows: Sequence[tuple[Any, ...]]) -> tuple[AddressRecord, int | None]:
     if not rows:
         return AddressRecord(key=key), None
     # '*' sorts before every stream.
@@ -371,14 +395,21 @@ def _load(connection: sqlite3.Connection, key: AddressKey) -> tuple[AddressRecor
 
 
 def _put(connection: sqlite3.Connection, before: AddressRecord, after: AddressRecord, last_event: int | None) -> None:
-    """Write the standings that changed, and the one everywhere, since it holds the end of the history."""
+    for row in _changed_rows(connection, before, after, last_event):
+        connection.execute(_PUT_STANDING, row)
+
+
+def _changed_rows(
+    connection: sqlite3.Connection, before: AddressRecord, after: AddressRecord, last_event: int | None
+) -> Sequence[tuple[object, ...]]:
+    """Delete the standings that went; return what to write of those that changed, and the one everywhere: it holds the history's end."""
     for gone in before.standings:
         if gone.scope != EVERYWHERE and after.standing(gone.scope) == Standing(scope=gone.scope):
             connection.execute("DELETE FROM standing WHERE address = ? AND scope = ?", (after.key, gone.scope))
-    changed = (standing for standing in after.standings if standing.scope != EVERYWHERE and standing != before.standing(standing.scope))
-    for standing in (after.standing(EVERYWHERE), *changed):
-        own = (after.known_since, after.delivered_at, last_event) if standing.scope == EVERYWHERE else (None, None, None)
-        connection.execute(_PUT_STANDING, (*standing_row(standing), *own, after.key))
+    changed = [one for one in after.standings if one.scope != EVERYWHERE and one != before.standing(one.scope)]
+    own = (after.known_since, after.delivered_at, last_event)
+    rows = [(*standing_row(after.standing(EVERYWHERE)), *own, after.key)]
+    return rows + [(*standing_row(one), None, None, None, after.key) for one in changed]
 
 
 @dataclass(frozen=True, slots=True)
