@@ -269,7 +269,14 @@ class Consult:
 
     async def backup(self, *, by: str) -> BinaryIO:
         """Return a file with a copy of all that the store knows. Raises StoreFault."""
-        copy = await self._store.backup()
+        made = await self._store.backup()
+        try:
+            copy = made.open("rb")
+        except OSError as error:
+            raise StoreFault(f"the copy cannot be read: {error.strerror}") from None
+        finally:
+            # Open, it needs no name, and its room is free again when it is closed.
+            made.unlink(missing_ok=True)
         self._log.info("store.copied", by=by)
         return copy
 

@@ -6,7 +6,8 @@ write transaction. A store keeps every event, and the record of an address is th
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol
+from pathlib import Path
+from typing import Protocol
 
 from bounced.address import AddressKey
 from bounced.fault import OwnFault
@@ -136,10 +137,10 @@ class Store(Protocol):
         """Tell, at less cost than `look_up`, whether anything may be known of an address; False is certain."""
         ...
 
-    async def backup(self) -> BinaryIO:
-        """Return a file with all that is known at some moment after the call; every write that was durable before it is in it.
+    async def backup(self) -> Path:
+        """Make a file with all that is known at some moment after the call; every write that was durable before it is in it.
 
-        Calls go on meanwhile. Raises StoreFault also where a backend is backed up by other means.
+        Whoever asked removes the file. Calls go on meanwhile. Raises StoreFault also where a backend is backed up by other means.
         """
         ...
 

@@ -1,7 +1,8 @@
 """Copies of the database: made while it is served, checked, and put in its place.
 
 For: a backup that has every write that was durable before it began. Never: an open read of many seconds: SQLite's backup runs on the
-writing connection, which tells it of each page that is written meanwhile (https://www.sqlite.org/backup.html), so nothing is held fast.
+writing connection, which tells it of each page that is written meanwhile (https://www.sqlite.org/backup.html), so nothing is held fast. A
+process that only reads asks the one that writes.
 """
 
 import contextlib
@@ -11,9 +12,7 @@ import sqlite3
 import time
 from collections.abc import Callable
 from contextlib import closing
-from functools import partial
 from pathlib import Path
-from typing import BinaryIO
 
 from bounced.fault import OperatorFault
 from bounced.store import StoreFault, files
@@ -26,19 +25,31 @@ _PAUSE = 0.002
 
 
 class Copy:
-    """One copy of the database at `path`, to which `connection` writes."""
+    """One copy, to `draft`, of the database at `path`, to which `connection` writes."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path, draft: Path) -> None:
         """Prepare; nothing is written yet."""
         self._connection = connection
         self._path = path
+        self._draft = draft
         self._given_up = False
 
-    def made(self) -> BinaryIO:
-        """Copy, in a thread of its own, and return the copy, whose name is gone. Raises StoreFault, sqlite3.Error, OSError."""
+    def made(self) -> Path:
+        """Copy, in a thread of its own, and return the draft, which is a whole copy then. Raises StoreFault, sqlite3.Error, OSError."""
         if sqlite3.threadsafety < 3:
             raise StoreFault("this build of SQLite cannot copy while it writes; stop the daemon and copy the file")
-        return _made(self._path, partial(_copy, self._connection, progress=self._go_on))
+        # Room for the copy, and as much again for what comes meanwhile: a copy must not put bounces off.
+        size = self._path.stat().st_size
+        if shutil.disk_usage(self._path.parent).free < 2 * size:
+            raise StoreFault(f"there is no room for a copy of {size >> 20} MiB beside the database")
+        self._draft.unlink(missing_ok=True)
+        try:
+            os.close(os.open(self._draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            _copy(self._connection, self._draft, progress=self._go_on)
+        except BaseException:
+            self._draft.unlink(missing_ok=True)
+            raise
+        return self._draft
 
     def give_up(self) -> None:
         """Let `made` end soon, with StoreFault."""
@@ -50,37 +61,12 @@ class Copy:
         time.sleep(_PAUSE)
 
 
-def made_beside(path: Path) -> BinaryIO:
-    """Copy, without a pause, a database to which another process writes: it is not told of changes, and holds the log fast meanwhile.
-
-    Raises StoreFault, sqlite3.Error, OSError.
-    """
-    with closing(files.connect_reader(path)) as reader:
-        return _made(path, partial(_copy, reader, pages=-1))
-
-
-def _made(path: Path, fill: Callable[[Path], None]) -> BinaryIO:
-    """Make a copy and return it, without a name. Raises StoreFault, sqlite3.Error, OSError."""
-    # Room for the copy, and as much again for what comes meanwhile: a copy must not put bounces off.
-    size = path.stat().st_size
-    if shutil.disk_usage(path.parent).free < 2 * size:
-        raise StoreFault(f"there is no room for a copy of {size >> 20} MiB beside the database")
-    draft = files.beside(path, ".copy")
-    draft.unlink(missing_ok=True)
-    try:
-        os.close(os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-        fill(draft)
-        return draft.open("rb")
-    finally:
-        draft.unlink(missing_ok=True)
-
-
-def _copy(source: sqlite3.Connection, draft: Path, *, pages: int = _PAGES, progress: Callable[[int, int, int], None] | None = None) -> None:
+def _copy(source: sqlite3.Connection, draft: Path, *, progress: Callable[[int, int, int], None] | None = None) -> None:
     """Fill `draft`, an empty file, from a database. Raises sqlite3.Error."""
     with closing(sqlite3.connect(draft, isolation_level=None)) as target:
         # It is worth nothing until it is whole, and whoever keeps it syncs it.
         target.execute("PRAGMA synchronous = OFF")
-        source.backup(target, pages=pages, progress=progress, sleep=_PAUSE)
+        source.backup(target, pages=_PAGES, progress=progress, sleep=_PAUSE)
         # One file that needs no other beside it.
         target.execute("PRAGMA journal_mode = DELETE").fetchall()
 

@@ -10,6 +10,7 @@ Where it was, it also says what the closed file looked like: a file that still l
 """
 
 import fcntl
+import glob
 import hashlib
 import os
 import sqlite3
@@ -32,6 +33,9 @@ READ_PATIENCE = 0.05
 
 _STATE_OCTETS = 160
 """The length of the state file: whatever is written covers what was there."""
+
+COPY = ".copy"
+"""How the name of a copy goes on after that of the database; a number follows."""
 
 _APPLICATION_ID = 0x626E6364  # "bncd"
 RESTORE = "restore the newest backup (bounced restore), or move the database and its .state file away to begin with an empty store"
@@ -141,8 +145,9 @@ def open_claimed(path: Path, claim: Claim) -> sqlite3.Connection:
             if state is not State.FRESH:
                 raise OperatorFault(f"{path} is missing, and it had been there", RESTORE)
             _create(path)
-        # What a crash left of a copy.
-        beside(path, ".copy").unlink(missing_ok=True)
+        # What a crash left of copies.
+        for copy in path.parent.glob(f"{glob.escape(path.name)}{COPY}*"):
+            copy.unlink()
         _refuse_outer_damage(path, state)
         claim.on_trust = claim.unchanged
         # Held while the writing connection may fail: closed as the last one it would copy the log into the file and delete it.

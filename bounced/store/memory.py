@@ -6,7 +6,7 @@ For: every promise of the contract but durability. Never: production.
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import BinaryIO
+from pathlib import Path
 
 from bounced.address import AddressKey
 from bounced.guard import Watch
@@ -128,7 +128,7 @@ class MemoryStore:
         self._refuse_if_closed()
         return True
 
-    async def backup(self) -> BinaryIO:
+    async def backup(self) -> Path:
         """Raise StoreFault: what is in memory alone has no copy."""
         raise StoreFault("a store in memory has no backup")
 

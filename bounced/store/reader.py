@@ -209,13 +209,20 @@ def fault_of(error: Exception) -> StoreFault:
 
 
 def _count(path: Path) -> int:
-    with closing(files.connect_reader(path)) as connection:
+    with closing(_passing(path)) as connection:
         return tables.known_addresses(connection)
+
+
+def _passing(path: Path) -> sqlite3.Connection:
+    """Open a connection that reads everything once: 2 MiB of pages kept would serve it nothing, and leave a hole in memory each time."""
+    connection = files.connect_reader(path)
+    connection.execute("PRAGMA cache_size = -256")
+    return connection
 
 
 def _overview(path: Path, since: int, now: int) -> Overview:
     try:
-        with closing(files.connect_reader(path)) as connection:
+        with closing(_passing(path)) as connection:
             return tables.overview(connection, since, now)
     except (sqlite3.Error, ValueError, OverflowError) as error:
         raise fault_of(error) from None

@@ -11,10 +11,9 @@ import asyncio
 import contextlib
 import itertools
 import json
-import sqlite3
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -22,8 +21,8 @@ from bounced.address import AddressKey
 from bounced.fault import OperatorFault
 from bounced.incident import Incident, Ruling
 from bounced.record import AnyEvent, Imported
-from bounced.store import NoSuchIncident, Recorded, Store, StoreFault, Tally, copies, files
-from bounced.store.reader import Lookups, fault_of
+from bounced.store import NoSuchIncident, Recorded, Store, StoreFault, Tally, files
+from bounced.store.reader import Lookups
 from bounced.store.rows import EventRow, event_of, event_row, pack, token_of
 
 MOST_OCTETS = 1 << 20
@@ -90,13 +89,10 @@ class RelayedStore(Lookups):
         """Let all that an incident holds count, or undo all that it did. Raises NoSuchIncident, StoreFault."""
         return await self._ask(int, "rule", incident, ruling, at, by, reason, seconds=_LONG_SECONDS)
 
-    async def backup(self) -> BinaryIO:
+    async def backup(self) -> Path:
         """Return a copy of the database. Raises StoreFault."""
-        self.any_forgotten()  # which a closed store has not
-        try:
-            return await asyncio.to_thread(copies.made_beside, self._path)
-        except (OSError, sqlite3.Error) as error:
-            raise fault_of(error) from None
+        # Not made by us: whoever does not write must hold the whole database fast while he copies it, and the log grows meanwhile.
+        return Path(await self._ask(str, "backup", seconds=_LONG_SECONDS))
 
     async def close(self) -> None:
         """Hear what was asked, then let go of everything. Later calls raise StoreFault."""
@@ -202,6 +198,8 @@ async def perform(store: Store, call: str, words: Sequence[Any]) -> object:
             return await store.settle(now)
         case "hold", [provider, since, at, by, reason]:
             return await store.hold(provider, since, at=at, by=by, reason=reason)
+        case "backup", []:
+            return str(await store.backup())
         case "forget", [key]:
             await store.forget(key)
             return None

@@ -9,11 +9,12 @@ together, and is answered together after it. Lookups read at once on a connectio
 
 import asyncio
 import contextlib
+import itertools
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Self, TypeVar
+from typing import Self, TypeVar
 
 import aiosqlite
 
@@ -63,6 +64,7 @@ class _Writer:
         self._log_held = False
         self._copying = asyncio.Lock()
         self._copy: copies.Copy | None = None
+        self._copies = itertools.count()
 
     async def start(self) -> None:
         """Open the database and begin to serve. Raises OperatorFault."""
@@ -99,12 +101,12 @@ class _Writer:
         if not await self._run(self._emptied):
             raise StoreFault("the write-ahead log cannot be emptied now: some other program reads the database")
 
-    async def copied(self) -> BinaryIO:
-        """Return a copy of the database, of which one is made at a time. Raises StoreFault."""
+    async def copied(self) -> Path:
+        """Return a copy of the database, which is its caller's from then on. One is made at a time. Raises StoreFault."""
         async with self._copying:
             if self._closing or self._damaged or not self._sound:
                 raise StoreFault("the store cannot be copied now")
-            self._copy = copies.Copy(self._connection, self._path)
+            self._copy = copies.Copy(self._connection, self._path, files.beside(self._path, f"{files.COPY}{next(self._copies)}"))
             try:
                 return await asyncio.to_thread(self._copy.made)
             except sqlite3.Error as error:
@@ -372,11 +374,8 @@ class SqliteStore(Lookups):
             if last is None:
                 return total
 
-    async def backup(self) -> BinaryIO:
-        """Return a copy of the database as it is when the copying ends, while calls go on. Raises StoreFault.
-
-        It has no name any more: its room is free again when it is closed.
-        """
+    async def backup(self) -> Path:
+        """Return a copy of the database as it is when the copying ends, while calls go on. Raises StoreFault."""
         return await self._writer.copied()
 
     async def scrub(self, pause: float) -> None:

@@ -64,9 +64,10 @@ _ALL_STANDINGS = """
 # A piece at a time: one read of all would hold the log fast for seconds, and sort all of it in memory.
 _PIECE_END = "SELECT address, scope FROM standing WHERE (address, scope) > (?, ?) ORDER BY address, scope LIMIT 1 OFFSET ?"
 _BLOCKS = """
-    SELECT CASE WHEN ifnull(json_extract(detail, '$.until') > :now, 1) AND ifnull(json_extract(detail, '$.rests_until') <= :now, 1)
+    SELECT CASE WHEN ifnull(json_extract(detail, '$.until') > ?, 1) AND ifnull(json_extract(detail, '$.rests_until') <= ?, 1)
         THEN cause END AS block, sum(scope = '*'), count(*)
-    FROM standing WHERE (address, scope) > (:address, :scope) AND (address, scope) <= (:last_address, :last_scope) GROUP BY block"""
+    FROM standing WHERE (address, scope) > (?, ?) AND (address, scope) <= (?, ?) GROUP BY block"""
+_KNOWN_BETWEEN = "SELECT count(*) FROM standing WHERE (address, scope) > (?, ?) AND (address, scope) <= (?, ?) AND scope = '*'"
 _OUTCOMES = """
     SELECT CAST(json_extract(detail, '$.outcome.category') AS BLOB) AS category,
         CAST(json_extract(detail, '$.outcome.blocker.name') AS BLOB) AS blocker, count(*)
@@ -146,7 +147,7 @@ def blocking(connection: sqlite3.Connection, key: AddressKey) -> Sequence[Standi
 
 def known_addresses(connection: sqlite3.Connection) -> int:
     """Count the addresses of which something is known. Raises sqlite3.Error."""
-    return int(connection.execute("SELECT count(*) FROM standing WHERE scope = '*'").fetchone()[0])
+    return sum(connection.execute(_KNOWN_BETWEEN, piece).fetchone()[0] for piece in _pieces(connection))
 
 
 def recipient_of(connection: sqlite3.Connection, opaque_id: str) -> AddressKey | None:
@@ -298,11 +299,8 @@ def standings(connection: sqlite3.Connection, after: Place | None, limit: int) -
 def overview(connection: sqlite3.Connection, since: int, now: int) -> Overview:
     """Count what there is. Raises sqlite3.Error."""
     known, blocks = 0, Counter[Cause]()
-    last: tuple[str, str] | None = ("", "")
-    while last is not None:
-        after, last = last, connection.execute(_PIECE_END, (*last, _READ_AT_ONCE - 1)).fetchone()
-        words = dict(zip(("address", "scope", "last_address", "last_scope"), (*after, *(last or (_AFTER_ALL, ""))), strict=True))
-        for letter, addresses, times in connection.execute(_BLOCKS, {**words, "now": now}).fetchall():
+    for piece in _pieces(connection):
+        for letter, addresses, times in connection.execute(_BLOCKS, (now, now, *piece)).fetchall():
             known += addresses
             if letter is not None:
                 blocks[CAUSES[letter]] += times
@@ -315,6 +313,14 @@ def overview(connection: sqlite3.Connection, since: int, now: int) -> Overview:
                 if octets is not None:
                     counter[octets.decode("utf-8", "replace")] += times
     return Overview(known, blocks, categories, blockers)
+
+
+def _pieces(connection: sqlite3.Connection) -> Iterator[tuple[str, str, str, str]]:
+    """Give the bounds of pieces of the standings: the place before each, and its last place. Raises sqlite3.Error."""
+    last: tuple[str, str] | None = ("", "")
+    while last is not None:
+        after, last = last, connection.execute(_PIECE_END, (*last, _READ_AT_ONCE - 1)).fetchone()
+        yield *after, *(last or (_AFTER_ALL, ""))
 
 
 def events(connection: sqlite3.Connection, after: int, limit: int) -> Sequence[tuple[int, AnyEvent | None]]:

@@ -106,6 +106,29 @@ def test_a_full_disk_puts_bounces_off_while_lookups_go_on(small_disk: Path, min_
         until(lambda: taken_again(daemon, mint), "a bounce to be taken again", shown=daemon.log)
 
 
+def test_another_program_that_reads_without_an_end_puts_bounces_off(figure: Callable[[str], None]) -> None:
+    """Nobody can cut a foreign reader: at the log's limit bounces get 451, the log says why, mailers are answered; all is over with it."""
+    with alive("tests.system.short_log") as daemon:
+        mint = Mint(daemon)
+        with contextlib.closing(sqlite3.connect(daemon.database, isolation_level=None)) as foreign:
+            foreign.execute("BEGIN")
+            foreign.execute("SELECT count(*) FROM event").fetchall()
+            load = Load(daemon.smtp, mint, clients=8)
+            load.start()
+            try:
+                load.wait_for_refusal()
+            finally:
+                load.stop()
+            log = daemon.database.with_name("bounced.db-wal").stat().st_size
+            figure(f"foreign reader: {len(load.acknowledged)} acknowledged, {len(load.refused)} put off, log of {log >> 10} KiB")
+            assert {reply[0] for _, reply in load.refused} == {451}
+            assert log < 2 * (40 << 20) // 100
+            assert "some other program reads the database and does not end" in daemon.log()
+            with Mailer(daemon.door("socketmap")) as mailer:
+                assert mailer.missing(load.acknowledged) == []
+        until(lambda: taken_again(daemon, mint), "a bounce to be taken again", shown=daemon.log)
+
+
 def connections(output: Path, *module: str, bounces: int = 20) -> list[str]:
     """Return every connection to another host, or to a port of this one, that a daemon opens while it takes bounces and is asked."""
     with alive(*module) as daemon:
