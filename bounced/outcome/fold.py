@@ -18,6 +18,7 @@ _DOMAIN_START = (*string.ascii_letters, *string.digits, "_", "[")
 # The digit stands before its look-behind: so the search skips what cannot begin a code.
 _REPLY_CODE = re.compile(r"[245](?<![\d.].)\d\d(?:[- ][245]\.\d{1,3}\.\d{1,3}(?![\d.])|-(?=[^\d\W]|\s))")
 _APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "`": "'", "´": "'", "“": '"', "”": '"', "«": '"', "»": '"', "‐": "-", "‑": "-", "–": "-"})
+_DIGRAPHS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue"})
 # Letters of ASCII and of other scripts are told apart: Japanese joins them ("smtpサーバ") without a blank.
 _WORD = re.compile(r"[a-z0-9]+|[^\W\x00-\x7f]+")
 # Thai to Khmer, kana and ideographs are written without blanks, Korean joins endings to its words: every two neighbours count as a word.
@@ -38,6 +39,12 @@ def fold_phrase(phrase: str) -> str:
     if not phrase.isascii():
         phrase = _plain(phrase)
     return " ".join(phrase.casefold().split())
+
+
+def spellings(phrase: str) -> tuple[str, ...]:
+    """Return a phrase as folded, and as systems without umlauts or apostrophes write it: "Empfaenger", "doesnt"."""
+    composed = unicodedata.normalize("NFC", phrase).casefold()
+    return tuple(dict.fromkeys(map(fold_phrase, (phrase, composed.translate(_DIGRAPHS), composed.replace("n't", "nt")))))
 
 
 def words(folded: str) -> set[str]:

@@ -42,15 +42,16 @@ _MEMORABLE = 512
 _CODES = re.compile(r"[45](?<![\d.].)\.\d{1,3}\.\d{1,3}(?!\d|\.\d)")
 _LEADING_REPLY = re.compile(r"\s*(?:[\w-]{1,20};)?\s*([45]\d\d)(?=[ \-]|$)")
 _OWNER = re.compile(
-    r"\b(?:(?:your|from|client|ip|envelope|sending|connecting|helo|ehlo|return[ -]path|reply-to|bounce|(?:the )?sender(?:'s)?"
-    r"|ihre?|votre|su|sua|seu|tu[oa]|vostr[oa]|uw|twoj[ae]|ваш\w{0,2})(?: e-?mail| mail)?"
+    r"\b(?:(?:your|from|client|ip|envelope|sending|submitting|authenticated|connecting|helo|ehlo|return[ -]path|reply-to|bounce"
+    r"|(?:the )?sender(?:'s)?|ihre?|votre|su|sua|seu|tu[oa]|vostr[oa]|uw|twoj[ae]|ваш\w{0,2})(?: e-?mail| mail)?"
     r"|(?:mail from|return[ -]path|sender(?: address| domain)?|helo|ehlo)[ :=]{1,2}\S{1,64})"
     r"(?: (?:user|mailbox|account|address|alias|username|domain|host|server|mx))?(?: name| record)?(?: is| was| has been)? $"
     r"|(?:您的|你的|あなたの|귀하의 ?)$"
 )
 """What stands before a death that is the sender's: "your mailbox", "mail from <@example.org>: domain"."""
 _OWNED = re.compile(
-    r" (?:for|of|in) (?:your(?! recipient)|(?:the |your )?(?:sender|sending|mail from|from|helo|ehlo|return[ -]path|envelope|client))\b"
+    r" (?:(?:for|of|in) (?:your(?! recipient)|(?:the |your )?(?:sender|sending|mail from|from|helo|ehlo|return[ -]path|envelope|client))\b"
+    r"|\((?:sender|mail from|from|helo)\))"
 )
 _SENDER = re.compile(
     r"(?:absender\w{0,9}|expediteur|remitente|remetente|mittente|afzender|afsender|avsender|nadawc[ya]|odesilatele|expeditorul(?:ui)?|gonder(?:en|ici)"
@@ -59,8 +60,8 @@ _SENDER = re.compile(
     r"|αποστολε\w{1,3})[^.:;!?,<。、]{0,40}$"
 )
 """The word for sender in other languages, in the sentence of the death."""
-_IP = re.compile(r"(?<![a-z0-9.])ip(?![a-z0-9])")
-"""Before a death or in its gap: it is an IP address that does not exist."""
+_IP = re.compile(r"(?<![a-z0-9.])ip(?![a-z0-9])|\bsending from\b|\bfor sending\b")
+"""Before a death or in its gap: it is an IP address that does not exist, or what mail is sent from."""
 _OWNER_LIMIT = 100
 _OTHERS = ("recipient", "addressee", "destination", "rcpt")
 _SENDER_REFUSED = "sender * rejected"

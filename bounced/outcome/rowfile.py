@@ -7,11 +7,12 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TypeVar
 
 from bounced.outcome import Category, Disposition
 from bounced.outcome.causes import causes
-from bounced.outcome.fold import fold_phrase
+from bounced.outcome.fold import fold_phrase, spellings
 from bounced.outcome.phrases import usable
 from bounced.outcome.rows import BlockList, Provider, Rows, Rule, RuleError
 
@@ -152,7 +153,7 @@ class _Reading:
         folded = tuple(map(fold_phrase, texts))
         if len(set(folded)) < len(folded):
             self._problem(row, key, "holds a phrase twice")
-        return folded
+        return tuple(dict.fromkeys(chain(folded, *map(spellings, texts))))
 
     def _texts(self, row: _Row, key: str) -> tuple[str, ...]:
         values = row.values.get(key, [])

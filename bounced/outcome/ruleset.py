@@ -24,6 +24,8 @@ OWNING = (
         "ip",
         "envelope",
         "sending",
+        "submitting",
+        "authenticated",
         "connecting",
         "helo",
         "ehlo",

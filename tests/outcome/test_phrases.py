@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bounced.outcome.fold import MAX_TEXT, fold, fold_phrase, words
+from bounced.outcome.fold import MAX_TEXT, fold, fold_phrase, spellings, words
 from bounced.outcome.phrases import GAP, Found, PhraseIndex, usable
 from bounced.outcome.similarity import sample_of, similarity_key
 from tests.outcome.cases import RULES
@@ -34,6 +34,13 @@ def found(text: str, *phrases: str, names: tuple[str, ...] = ()) -> set[str]:
 def test_fold(text: str, folded: str) -> None:
     """Case, blanks, accents, widths, addresses and repeated reply codes make no difference."""
     assert fold(text) == folded
+
+
+def test_spellings_of_a_phrase() -> None:
+    """A phrase is known as systems without umlauts or apostrophes write it too; another one has one spelling."""
+    assert spellings("Empfänger unbekannt") == ("empfanger unbekannt", "empfaenger unbekannt")
+    assert spellings("user doesn't exist") == ("user doesn't exist", "user doesnt exist")
+    assert spellings("user unknown") == ("user unknown",)
 
 
 def test_fold_is_bounded() -> None:
