@@ -23,7 +23,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import IO, Any
@@ -33,10 +33,16 @@ from bounced.returnpath import KeyRing
 Line = MutableMapping[str, Any]
 """What one log line says, by name, as structlog hands it on."""
 
+_Scalar = str | float | None
+_TAME = frozenset({bool, int, float, type(None)})
+"""The types of values that need no taming."""
+
+
 FORMATS = ("line", "json")
 LEVELS = ("debug", "info", "warning", "error")
 ADDRESSES = ("plain", "hashed")
 
+_HEAD = frozenset({"time", "level", "event"})
 _ADDRESS_FIELDS = frozenset({"rcpt", "forward_path", "final_recipient", "reverse_path"})
 _MOST_LINES = 10_000
 _MOST_AT_ONCE = 100
@@ -133,7 +139,7 @@ class Sink:
 
 
 def setup(settings: LogSettings, stream: IO[str], ring: KeyRing | None = None) -> Sink:
-    """Send all log lines to `stream`. May be called again with other settings; close the former sink then.
+    """Send all log lines to `stream`. May be called again with other settings: close the former sink then, and get loggers anew.
 
     Hashes of addresses are keyed by the oldest key of `ring`, so that they outlive a rotation; without a ring, by a key that nobody has.
     Close the sink at the end; a process that forgets waits for it at exit.
@@ -143,14 +149,15 @@ def setup(settings: LogSettings, stream: IO[str], ring: KeyRing | None = None) -
     import structlog  # noqa: PLC0415
 
     render = _Render(json_lines=settings.format == "json", journal=journal)
-    sink = Sink(stream, lambda count: render(None, "warning", _dated({"event": "log.dropped", "level": "warning", "lines": count})))
+    sink = Sink(stream, lambda count: render(None, "warning", {"event": "log.dropped", "level": "warning", "lines": count}))
     atexit.register(sink.close)
     hiding = [_Hide(ring)] if settings.addresses == "hashed" else []
     structlog.configure(
-        processors=[structlog.processors.add_log_level, structlog.processors.format_exc_info, *hiding, _tame, _date, render],
+        processors=[structlog.processors.add_log_level, structlog.processors.format_exc_info, *hiding, render],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[settings.level.upper()]),
         logger_factory=lambda *_: _Out(sink),
-        cache_logger_on_first_use=False,
+        # Else every line would make a logger first, at a third of its cost.
+        cache_logger_on_first_use=True,
     )
     logging.basicConfig(handlers=[_Library()], level=logging.WARNING, force=True)
     # It logs a traceback for each odd mail on which one of its detectors fails; last_resort expects that.
@@ -216,9 +223,9 @@ class _Hide:
         return event
 
 
-def _tame(_: object, __: str, event: Line) -> Line:
+def _tamed(value: object) -> _Scalar:
     """Leave scalars only, no text without end, and no whole token: who reads a log could replay it."""
-    return {name: value if value is None or isinstance(value, bool | int | float) else _cut(str(value)) for name, value in event.items()}
+    return value if value is None or isinstance(value, (int, float)) else _cut(str(value))
 
 
 def _cut(text: str) -> str:
@@ -229,14 +236,14 @@ def _cut(text: str) -> str:
     return kept if len(text) <= _MOST_CHARS else f"{kept}...({len(text)} characters)"
 
 
-def _date(_: object, __: str, event: Line) -> Line:
-    return _dated(event)
-
-
-def _dated(event: Mapping[str, Any]) -> Line:
+def _now() -> str:
     now = time.time_ns()
-    instant = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now // 10**9))
-    return {"time": f"{instant}.{now // 10**6 % 1000:03d}Z", **event}
+    return f"{_second(now // 10**9)}.{now // 10**6 % 1000:03d}Z"
+
+
+@lru_cache(maxsize=1)
+def _second(at: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(at))
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,32 +254,25 @@ class _Render:
     journal: bool
 
     def __call__(self, _: object, __: str, event: Line) -> str:
-        level = event["level"]
-        prefix = f"<{_PRIORITY[level]}>" if self.journal else ""
         if self.json_lines:
+            tamed = {name: _tamed(value) for name, value in event.items()}
             # DEL is the one control character that JSON does not escape.
-            line = json.dumps(event).replace("\x7f", "\\u007f")
+            line = json.dumps({"time": _now(), **tamed}).replace("\x7f", "\\u007f")
         else:
-            head = [] if self.journal else [event["time"], level]
-            words = [f"{name}={_word(name, value)}" for name, value in event.items() if name not in {"time", "level", "event"}]
-            line = " ".join([*head, _escaped(event["event"]), *words])
-        return _entry(event, prefix, line) if self.journal else line
+            words = [_word(name, value) for name, value in event.items() if name not in _HEAD]
+            name = _escaped(_cut(str(event["event"])))
+            line = " ".join((name, *words) if self.journal else (_now(), event["level"], name, *words))
+        return _entry(event, line) if self.journal else line
 
 
-def _entry(event: Mapping[str, Any], prefix: str, line: str) -> str:
+def _entry(event: Line, line: str) -> str:
     """Return an entry for the journal: the line, and each value as a field of its own (systemd.journal-fields(7)).
 
     All is printable ASCII, so no value can begin another field. Before a name that the journal may not have, the field is left out.
     """
-    fields = {"PRIORITY": prefix[1:2], "SYSLOG_IDENTIFIER": "bounced", "MESSAGE_ID": message_id(str(event["event"]))}
-    fields |= {
-        f"BOUNCED_{name.upper()}": "" if value is None else _escaped(_plain(value)) for name, value in event.items() if name != "time"
-    }
-    return "\n".join((f"MESSAGE={line}", *(f"{name}={value}" for name, value in fields.items() if _FIELD.fullmatch(name))))
-
-
-def _plain(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    known, priority = message_id(_cut(str(event["event"]))), _PRIORITY[event["level"]]
+    head = f"MESSAGE={line}\nPRIORITY={priority}\nSYSLOG_IDENTIFIER=bounced\nMESSAGE_ID={known}"
+    return head + "".join([_field(name, value) for name, value in event.items() if name != "time"])
 
 
 @lru_cache(256)
@@ -281,17 +281,36 @@ def message_id(event: str) -> str:
     return hashlib.sha256(f"bounced {event}".encode("ascii", "backslashreplace")).hexdigest()[:32]
 
 
-def _word(name: str, value: object) -> str:
+def _recalled(spell: Callable[[str, _Scalar], str]) -> Callable[[str, object], str]:
+    """Tame values, and remember how short ones are spelled: most of a line's were in the line before."""
+    known = lru_cache(maxsize=1024, typed=True)(spell)
+
+    def word(name: str, value: object) -> str:
+        short = (type(value) is str and len(value) < _SHORTEST_TOKEN) or type(value) in _TAME
+        return known(name, value) if short else spell(name, _tamed(value))
+
+    return word
+
+
+@_recalled
+def _word(name: str, value: _Scalar) -> str:
     match value:
         case None:
-            return "-"
+            return f"{name}=-"
         case bool():
-            return str(value).lower()
+            return f"{name}={str(value).lower()}"
         case str() if name in _ADDRESS_FIELDS and not value.startswith("#"):
             value = f"<{value}>"
         case _:
             value = str(value)
-    return value if _BARE.fullmatch(value) else f'"{_escaped(value)}"'
+    return f"{name}={value}" if _BARE.fullmatch(value) else f'{name}="{_escaped(value)}"'
+
+
+@_recalled
+def _field(name: str, value: _Scalar) -> str:
+    name = f"BOUNCED_{name.upper()}"
+    plain = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return f"\n{name}={_escaped(plain)}" if _FIELD.fullmatch(name) else ""
 
 
 def _escaped(text: str) -> str:
