@@ -20,6 +20,7 @@ MAX_DOMAIN = 255
 DRILL_DOMAIN = "doctor.invalid"
 """Mailboxes that nobody has (RFC 2606): what is told of them is a drill, written down, but counted to nothing (`is_drill`)."""
 
+_OF_A_DRILL = f"@{DRILL_DOMAIN}"
 _OVERLONG = f"the address has more than {MAX_OCTETS} octets"
 _ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-\xa0-\U0010ffff"
 # Dots where RFC 5321 forbids them (a..b@, a.@) are living mailboxes at Japanese carriers.
@@ -90,7 +91,7 @@ def address_key(text: str) -> AddressKey:
 
 def is_drill(key: AddressKey) -> bool:
     """Tell whether an address is one of the fire drill's."""
-    return key.endswith(f"@{DRILL_DOMAIN}")
+    return key.endswith(_OF_A_DRILL)
 
 
 def _quote(local_part: str) -> str:

@@ -7,9 +7,11 @@ crash is some seconds of them.
 import ipaddress
 from collections import Counter
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from bounced.store import Store, Tally
 
+_DAY = 86_400
 MOST_SOURCES = 1000
 """Sources told apart on one day; a flood from more is counted under one name. Each is a row of the store."""
 
@@ -25,7 +27,7 @@ class Counts:
 
     def add(self, what: str, at: int, client: str = "", most: int | None = None) -> None:
         """Count one more of `what`, brought by a client. `most`: of one public network so many count on a day."""
-        tally = Tally(day=datetime.fromtimestamp(at, UTC).date().isoformat(), what=what, source=_network(client))
+        tally = Tally(day=_day(at // _DAY), what=what, source=_network(client))
         if tally.day != self._day:
             self._day, self._today = tally.day, Counter()
         if tally not in self._today and len(self._today) >= MOST_SOURCES:
@@ -45,6 +47,12 @@ class Counts:
             raise
 
 
+@lru_cache(maxsize=2)
+def _day(number: int) -> str:
+    return datetime.fromtimestamp(number * _DAY, UTC).date().isoformat()
+
+
+@lru_cache(maxsize=1024)
 def _network(client: str) -> str:
     """Return the network that a client counts under: /24 of IPv4, /64 of IPv6; other words as they are."""
     try:

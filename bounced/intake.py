@@ -7,6 +7,7 @@ commit; then a fault is raised, the client gets a 4xx and keeps the bounce.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from time import perf_counter
 from typing import assert_never
 
 import structlog
@@ -104,14 +105,15 @@ class Intake:
         if isinstance(admission, LocalMailbox):
             provenance = self._provenance(read(content), envelope)
             await self._postmaster.keep(_with_trace(envelope, content))
-            metrics.RECEIVED.labels("kept").inc()
+            metrics.RECEIVED.count(("kept",))
             self._suspect(provenance, envelope)
             self._log.info("mail.kept", mailbox=admission.name, client=envelope.client, size=len(content), provenance=provenance)
             return
-        with metrics.PARSE_SECONDS.time():
-            report = read(content)
-            claims = self._claims(report, admission, envelope, content)
-            event = None if claims is None else self._event(report, claims, envelope)
+        began = perf_counter()
+        report = read(content)
+        claims = self._claims(report, admission, envelope, content)
+        event = None if claims is None else self._event(report, claims, envelope)
+        metrics.PARSE_SECONDS.observe(perf_counter() - began)
         if claims is None or event is None:
             provenance = self._provenance(report, envelope)
             await self._unread.keep(_with_trace(envelope, content))
@@ -119,8 +121,13 @@ class Intake:
             self._log.warning("feedback.unattributed", client=envelope.client, size=len(content), provenance=provenance)
             return
         unread = await self._unread.keep(_with_trace(envelope, content)) if isinstance(report, Unrecognized) else None
-        with metrics.COMMIT_SECONDS.time(), metrics.RECEIVED.labels("failed").count_exceptions(OwnFault):
+        began = perf_counter()
+        try:
             recorded = self._of_the_forgotten(event, claims) or await self._store.record(event)
+        except OwnFault:
+            metrics.RECEIVED.count(("failed",))
+            raise
+        metrics.COMMIT_SECONDS.observe(perf_counter() - began)
         if unread is not None and not recorded.fresh:
             # Else whoever holds one token could push out all that others have sent.
             unread.unlink(missing_ok=True)
@@ -128,7 +135,8 @@ class Intake:
             await self._put_away(self._archive, _with_trace(envelope, content), envelope.received_at)
         self._count(event, recorded)
         self._tell(event, recorded, len(content))
-        alarm.tell(recorded.turned)
+        if recorded.turned:
+            alarm.tell(recorded.turned)
 
     async def _put_away(self, archive: Archive, content: bytes, at: int) -> None:
         """Archive what is committed. That this fails is no reason to have the mail sent again."""
@@ -281,44 +289,42 @@ class Intake:
 
     def _refuse(self, refusal: Refusal, envelope: Envelope) -> Refusal:
         self._counts.add(refusal.value, envelope.received_at, envelope.client)
-        metrics.TOKEN_FAILURES.labels(refusal.value).inc()
+        metrics.TOKEN_FAILURES.count((refusal.value,))
         return refusal
 
     def _count(self, event: AnyEvent, recorded: Recorded) -> None:
         if is_drill(event.key):
             return
         if not recorded.fresh:
-            metrics.RECEIVED.labels("repeated").inc()
+            metrics.RECEIVED.count(("repeated",))
             return
-        metrics.RECEIVED.labels(type(event).__name__.lower()).inc()
+        metrics.RECEIVED.count((type(event).__name__.lower(),))
         if isinstance(event, Bounced):
             if event.unsigned is None:
                 self._counts.add("genuine", event.at)
             outcome = event.outcome
-            metrics.BOUNCES.labels(outcome.disposition.value, outcome.category.value, event.reader).inc()
+            metrics.BOUNCES.count((outcome.disposition.value, outcome.category.value, event.reader))
             if outcome.category is Category.BLOCKED_IP and outcome.blocker is not None:
                 # The text of a bounce may name any list: only those that we know are words of ours.
-                known = any(row.name == outcome.blocker.name for row in self._rules.blocklist_marks.values())
-                metrics.BLOCKED_IP.labels(outcome.blocker.name if known else "other").inc()
+                name = outcome.blocker.name
+                metrics.BLOCKED_IP.count((name if name in self._rules.blocklist_names else "other",))
 
     def _tell(self, event: AnyEvent, recorded: Recorded, size: int) -> None:
         words: dict[str, str | int | bool | None] = {"rcpt": event.key, "scope": event.scope, "size": size, "fresh": recorded.fresh}
         if isinstance(event, Bounced | Complained | Noticed):
             # Not the whole token: who can read the log could replay it.
-            words |= {"mail": event.token[:7], "client": event.client}
-        match event:
-            case Bounced(outcome=outcome, reader=reader):
-                words |= {
-                    "disposition": outcome.disposition.value,
-                    "category": outcome.category.value,
-                    "status": outcome.status,
-                    "rule": outcome.rule,
-                    "reader": reader,
-                }
-            case Noticed(what=what, reader=reader):
-                words |= {"what": what, "reader": reader}
-            case _:
-                pass
+            words["mail"] = event.token[:7]
+            words["client"] = event.client
+        if isinstance(event, Bounced):
+            outcome = event.outcome
+            words["disposition"] = outcome.disposition.value
+            words["category"] = outcome.category.value
+            words["status"] = outcome.status
+            words["rule"] = outcome.rule
+            words["reader"] = event.reader
+        elif isinstance(event, Noticed):
+            words["what"] = event.what
+            words["reader"] = event.reader
         if recorded.held is not None:
             words["held"] = recorded.held
         words["suppressed"] = recorded.after.block(event.scope, event.at) is not None
@@ -328,14 +334,18 @@ class Intake:
 def _named(report: DeliveryReport, recipient: AddressKey) -> RecipientStatus | None:
     """Return what the report says of `recipient`: where it is named, else the only one there is (a forwarder's target)."""
     for status in report.recipients:
-        if any(_key(address) == recipient for address in (status.original_recipient, status.final_recipient)):
+        if _is(status.original_recipient, recipient) or _is(status.final_recipient, recipient):
             return status
     return report.recipients[0] if len(report.recipients) == 1 else None
 
 
 def _somebody_else(recipient: RecipientStatus, ours: AddressKey) -> str | None:
-    named = _key(recipient.final_recipient)
-    return named if named != ours else None
+    return None if _is(recipient.final_recipient, ours) else _key(recipient.final_recipient)
+
+
+def _is(address: str | None, key: AddressKey) -> bool:
+    # Most are written as their key, which is its own key.
+    return address == key or _key(address) == key
 
 
 def _key(address: str | None) -> AddressKey | None:

@@ -68,7 +68,7 @@ class QueryDoor:
         }
         for protocol in self._codecs:
             for result in RESULTS.values():
-                metrics.LOOKUPS.count(protocol, result, 0)
+                metrics.LOOKUPS.count((protocol, result), 0)
         self.reads = 0
         self._servers: list[asyncio.AbstractServer] = []
         self._connections: set[_Connection] = set()
@@ -166,7 +166,7 @@ class _Connection(asyncio.BufferedProtocol):
             self._questions.extend(questions)
             self._answer()
             if began is not None:
-                metrics.LOOKUPS.observe(perf_counter() - began)
+                metrics.LOOKUP_SECONDS.observe(perf_counter() - began)
 
     def eof_received(self) -> bool:
         """Answer what was asked before the peer shut down its half; Exim does so right after its question."""
@@ -228,7 +228,7 @@ class _Connection(asyncio.BufferedProtocol):
             answer: Suppressed | Clear | Trouble = self._door.consult.check(question)
         except Exception as error:  # noqa: BLE001 - see _bug
             answer = self._bug(error)
-        metrics.LOOKUPS.count(self._protocol, RESULTS[type(answer)])
+        metrics.LOOKUPS.count((self._protocol, RESULTS[type(answer)]))
         return answer
 
     def _check_many(self, question: CheckMany) -> Answer:
@@ -237,9 +237,9 @@ class _Connection(asyncio.BufferedProtocol):
         except Exception as error:  # noqa: BLE001 - see _bug
             count = question.lines.count(b"\n")
             answers = Answers(count, dict.fromkeys(range(count), self._bug(error)))
-        metrics.LOOKUPS.count(self._protocol, "clear", answers.count - len(answers.others))
+        metrics.LOOKUPS.count((self._protocol, "clear"), answers.count - len(answers.others))
         for answer in answers.others.values():
-            metrics.LOOKUPS.count(self._protocol, RESULTS[type(answer)])
+            metrics.LOOKUPS.count((self._protocol, RESULTS[type(answer)]))
         return answers
 
     def _now(self, question: CheckMany | Aside | Garbled) -> Answer:

@@ -5,12 +5,12 @@ domain or any word that strangers choose as a label: each new one is a time seri
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from shutil import disk_usage
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, ProcessCollector, generate_latest
 from prometheus_client.metrics_core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -21,80 +21,85 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 REGISTRY = CollectorRegistry()
 
-RECEIVED = Counter(
-    "bounced_messages_received",
-    "Mail whose data was taken, by what became of it.",
-    ["result"],
-    registry=REGISTRY,
-)
-BOUNCES = Counter(
-    "bounced_bounces",
-    "Bounces that counted, by disposition, category, and the reader that understood the report.",
-    ["class", "reason", "source"],
-    registry=REGISTRY,
-)
-TOKEN_FAILURES = Counter(
-    "bounced_token_failures",
-    "Recipients refused because their return path proves nothing.",
-    ["why"],
-    registry=REGISTRY,
-)
-BLOCKED_IP = Counter(
-    "bounced_blocked_ip",
-    "Bounces that say that our address is on a list: a list that a rule knows, or other.",
-    ["list"],
-    registry=REGISTRY,
-)
 
+class Counted(Collector):
+    """How often something happened, by labels; counted by one thread. The library's own counters take 5 us each time, these 0.2."""
 
-class Lookups(Collector):
-    """Questions and their time, counted by one thread: the library's own counters take 5 us a question, which takes 3."""
+    def __init__(self, name: str, help_: str, labels: Sequence[str]) -> None:
+        """Begin with nothing, and tell it to whoever asks the registry."""
+        self.labels = tuple(labels)
+        self._name, self._help = name, help_
+        self._times: dict[tuple[str, ...], int] = {}
+        REGISTRY.register(self)
 
-    def __init__(self) -> None:
-        """Begin at zero."""
-        self._bounds = (0.000005, 0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0)
-        self._seen = [0] * (len(self._bounds) + 1)
-        self._seconds = 0.0
-        self.answers: dict[tuple[str, str], int] = {("http", result): 0 for result in ("suppressed", "clear", "trouble")}
+    def count(self, labels: tuple[str, ...], times: int = 1) -> None:
+        """Count it once more, or `times`; 0 shows that it can happen."""
+        self._times[labels] = self._times.get(labels, 0) + times
 
-    def count(self, protocol: str, result: str, times: int = 1) -> None:
-        """Count answers to questions of a protocol."""
-        self.answers[protocol, result] = self.answers.get((protocol, result), 0) + times
-
-    def observe(self, seconds: float) -> None:
-        """Count the time from the octets of questions to those of their answers, once for what was read together."""
-        self._seen[bisect_left(self._bounds, seconds)] += 1
-        self._seconds += seconds
+    def describe(self) -> Iterable[Metric]:
+        """Tell the registry the name, before anything is counted."""
+        return self.collect()
 
     def collect(self) -> Iterable[Metric]:
         """Tell what was counted."""
-        answers = CounterMetricFamily(
-            "bounced_lookups", "Questions whether an address may be mailed, by protocol and answer.", labels=["protocol", "result"]
-        )
-        for labels, times in self.answers.items():
-            answers.add_metric(labels, times)
-        yield answers
-        seconds = HistogramMetricFamily(
-            "bounced_lookup_seconds", "Time from the octets of questions to the octets of their answers, once for what was read together."
-        )
+        metric = CounterMetricFamily(self._name, self._help, labels=self.labels)
+        for labels, times in self._times.items():
+            metric.add_metric(labels, times)
+        yield metric
+
+
+class Timed(Collector):
+    """How long something took, counted by one thread."""
+
+    def __init__(self, name: str, help_: str, bounds: Sequence[float]) -> None:
+        """Begin with nothing, and tell it to whoever asks the registry. `bounds` are seconds, the least first."""
+        self._name, self._help, self._bounds = name, help_, bounds
+        self._seen = [0] * (len(bounds) + 1)
+        self._seconds = 0.0
+        REGISTRY.register(self)
+
+    def observe(self, seconds: float) -> None:
+        """Count one that took so long."""
+        self._seen[bisect_left(self._bounds, seconds)] += 1
+        self._seconds += seconds
+
+    def describe(self) -> Iterable[Metric]:
+        """Tell the registry the name."""
+        return self.collect()
+
+    def collect(self) -> Iterable[Metric]:
+        """Tell what was counted."""
+        metric = HistogramMetricFamily(self._name, self._help)
         upper = [*(str(bound) for bound in self._bounds), "+Inf"]
-        seconds.add_metric([], list(zip(upper, accumulate(self._seen), strict=True)), self._seconds)
-        yield seconds
+        metric.add_metric([], list(zip(upper, accumulate(self._seen), strict=True)), self._seconds)
+        yield metric
 
 
-LOOKUPS = Lookups()
-REGISTRY.register(LOOKUPS)
-PARSE_SECONDS = Histogram(
+RECEIVED = Counted("bounced_messages_received", "Mail whose data was taken, by what became of it.", ["result"])
+BOUNCES = Counted(
+    "bounced_bounces",
+    "Bounces that counted, by disposition, category, and the reader that understood the report.",
+    ["class", "reason", "source"],
+)
+TOKEN_FAILURES = Counted("bounced_token_failures", "Recipients refused because their return path proves nothing.", ["why"])
+BLOCKED_IP = Counted("bounced_blocked_ip", "Bounces that say that our address is on a list: a list that a rule knows, or other.", ["list"])
+LOOKUPS = Counted("bounced_lookups", "Questions whether an address may be mailed, by protocol and answer.", ["protocol", "result"])
+for _result in ("suppressed", "clear", "trouble"):
+    LOOKUPS.count(("http", _result), 0)
+LOOKUP_SECONDS = Timed(
+    "bounced_lookup_seconds",
+    "Time from the octets of questions to the octets of their answers, once for what was read together.",
+    (0.000005, 0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 1.0),
+)
+PARSE_SECONDS = Timed(
     "bounced_parse_seconds",
     "Time to read and judge one mail.",
-    buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5),
-    registry=REGISTRY,
+    (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5),
 )
-COMMIT_SECONDS = Histogram(
+COMMIT_SECONDS = Timed(
     "bounced_commit_seconds",
     "Time until an event is on disk, waiting for others included.",
-    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0),
-    registry=REGISTRY,
+    (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0),
 )
 TURNED_AWAY = Counter(
     "bounced_smtp_turned_away",

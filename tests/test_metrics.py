@@ -39,7 +39,7 @@ def declared() -> dict[str, tuple[str, frozenset[str]]]:
 
 def labels_of(name: str) -> frozenset[str]:
     collector = metrics.REGISTRY._names_to_collectors.get(name)  # a child without samples shows its labels nowhere else
-    return frozenset(getattr(collector, "_labelnames", ()))
+    return frozenset(collector.labels if isinstance(collector, metrics.Counted) else getattr(collector, "_labelnames", ()))
 
 
 def undocumented(text: str) -> list[str]:

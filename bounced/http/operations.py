@@ -73,7 +73,7 @@ _LOOK_SECONDS = 0.25
 async def _check(consult: Consult, asked: AskedOfMail, _: str) -> Verdict:
     key, scope = address_key(asked.address), _declared(consult, asked.scope)
     answer = consult.check(Check(key, scope))
-    metrics.LOOKUPS.count("http", type(answer).__name__.lower())
+    metrics.LOOKUPS.count(("http", type(answer).__name__.lower()))
     match answer:
         case Trouble(reason=reason):
             raise OwnFault(reason)

@@ -58,6 +58,7 @@ class RuleSet:
     provider_hosts: Mapping[str, str]
     provider_domains: Mapping[str, str]
     blocklist_marks: Mapping[str, BlockList]
+    blocklist_names: frozenset[str]
     deadly: frozenset[str]
     """Phrases that can mean a dead address."""
 
@@ -127,6 +128,7 @@ def _index(rows: Rows) -> RuleSet:
         provider_hosts={host: provider.id for provider in rows.providers for host in provider.hosts},
         provider_domains={domain: provider.id for provider in rows.providers for domain in provider.domains},
         blocklist_marks=blocklist_marks,
+        blocklist_names=frozenset(blocklist.name for blocklist in rows.blocklists),
         deadly=frozenset(phrase for phrase, rules in by_phrase.items() if any(rule.disposition is Disposition.HARD for rule in rules)),
     )
 

@@ -7,7 +7,7 @@ write transaction. A store keeps every event, and the record of an address is th
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from bounced.address import AddressKey
 from bounced.fault import OwnFault
@@ -41,8 +41,7 @@ class Recorded:
     turned: tuple[Incident, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Tally:
+class Tally(NamedTuple):
     """How often something was refused or repeated: `what` is one of our words, `source` an IP network or "", `day` YYYY-MM-DD in UTC."""
 
     day: str

@@ -46,8 +46,7 @@ class Lookups:
     def may_know(self, key: AddressKey) -> bool:
         """Tell whether anything may be known of an address; False is certain. Raises StoreFault."""
         if self._known is None:
-            if self._connection is None or self._damaged:
-                raise StoreFault(self._closed_because)
+            self._refuse_if_closed()
             return True
         try:
             held = self._known.may_hold(key)
@@ -168,11 +167,15 @@ class Lookups:
         except sqlite3.Error as error:
             raise fault_of(error) from None
 
-    def _read(self, read: Callable[..., _T], *asked: object) -> _T:
+    def _refuse_if_closed(self) -> sqlite3.Connection:
         if self._connection is None or self._damaged:
             raise StoreFault(self._closed_because)
+        return self._connection
+
+    def _read(self, read: Callable[..., _T], *asked: object) -> _T:
+        connection = self._refuse_if_closed()
         try:
-            return read(self._connection, *asked)
+            return read(connection, *asked)
         except (sqlite3.Error, ValueError, OverflowError) as error:
             raise fault_of(error) from None
 

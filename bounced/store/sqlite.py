@@ -295,6 +295,7 @@ class SqliteStore(Lookups):
         self._closed = False
         self._writer = writer
         self._policy = policy
+        self._may_hold_pseudonyms = super().any_forgotten()
 
     @classmethod
     async def open(cls, path: Path, policy: Policy) -> Self:
@@ -313,8 +314,14 @@ class SqliteStore(Lookups):
             claim.release()
             raise OperatorFault(f"cannot read {path}: {fault}", "check the owner and the mode of its directory") from None
 
+    def any_forgotten(self) -> bool:
+        """Tell whether there may be a pseudonym; False is certain: nobody else writes. Raises StoreFault."""
+        self._refuse_if_closed()
+        return self._may_hold_pseudonyms
+
     async def record(self, event: AnyEvent) -> Recorded:
         """Add an event and step its record, in one transaction. Returns when it is durable. Raises StoreFault."""
+        self._may_hold_pseudonyms = self._may_hold_pseudonyms or "@" not in event.key
         row = event_row(event)
         return await self._done(lambda connection: tables.record(connection, event, row, self._policy))
 
@@ -324,6 +331,7 @@ class SqliteStore(Lookups):
 
     async def take_over(self, blocks: Sequence[Imported]) -> int:
         """Add the blocks of another list, in one transaction; return how many changed anything. Raises StoreFault."""
+        self._may_hold_pseudonyms = self._may_hold_pseudonyms or not all("@" in block.key for block in blocks)
         changed = await self._done(lambda connection: tables.take_over(connection, blocks, self._policy))
         # As many pages as so many calls of `record`: the log must not wait for a thousand such lists.
         self._writer.count(len(blocks))
