@@ -105,8 +105,10 @@ _JOIN = """
     SET times = times + excluded.times, first = min(first, excluded.first), last = max(last, excluded.last)"""
 _PART = """
     DELETE FROM unmatched WHERE (SELECT count(*) FROM unmatched) > ? AND key = (SELECT key FROM unmatched ORDER BY last, key LIMIT 1)"""
-_BOUNCES = "SELECT id, at, kind, address, scope, token, detail FROM event WHERE id > ? AND kind = 'bounced' ORDER BY id DESC"
-_LAST_BEFORE = "SELECT id FROM event WHERE at < ? ORDER BY id DESC LIMIT 1"
+_BOUNCES = """
+    SELECT id, at, kind, address, scope, token, detail FROM event WHERE id > ? AND at >= ? AND kind = 'bounced' ORDER BY id DESC"""
+# What stands for a forgotten event has no time.
+_NEXT = "SELECT id, at FROM event WHERE id > ? AND at > 0 ORDER BY id LIMIT 1"
 # Events are recorded a little out of the order of their times; none so late.
 _LATE = 3600
 _PUT_INCIDENT = """
@@ -305,9 +307,7 @@ def overview(connection: sqlite3.Connection, since: int, now: int) -> Overview:
             if letter is not None:
                 blocks[CAUSES[letter]] += times
     categories, blockers = Counter[str](), Counter[str]()
-    before = connection.execute(_LAST_BEFORE, (since - _LATE,)).fetchall()
-    ((newest,),) = connection.execute("SELECT ifnull(max(id), 0) FROM event").fetchall()
-    for first in range(before[0][0] if before else 0, newest, _READ_AT_ONCE):
+    for first in range(_last_before(connection, since), last_event(connection), _READ_AT_ONCE):
         for category, blocker, times in connection.execute(_OUTCOMES, (first, first + _READ_AT_ONCE, since)).fetchall():
             for counter, octets in ((categories, category), (blockers, blocker)):
                 if octets is not None:
@@ -332,6 +332,19 @@ def events(connection: sqlite3.Connection, after: int, limit: int) -> Sequence[t
 def last_event(connection: sqlite3.Connection) -> int:
     """Return the number of the last event. Raises sqlite3.Error."""
     return int(connection.execute("SELECT ifnull(max(id), 0) FROM event").fetchone()[0])
+
+
+def _last_before(connection: sqlite3.Connection, at: int) -> int:
+    """Return the number of an event before all that happened from a time on, close to them; 0 where there is none. Raises sqlite3.Error."""
+    first, last = 0, last_event(connection)
+    while first < last:
+        middle = (first + last) // 2
+        found = connection.execute(_NEXT, (middle,)).fetchone()
+        if found is not None and found[1] < at - _LATE:
+            first = found[0]
+        else:
+            last = middle
+    return int(first)
 
 
 def forget(connection: sqlite3.Connection, key: AddressKey) -> None:
@@ -453,8 +466,7 @@ class Shelf:
 
     def bounces_since(self, at: int) -> Iterator[tuple[int, Bounced]]:
         """Return the bounces that were recorded from a time on, newest first, each with its place."""
-        before = self.connection.execute(_LAST_BEFORE, (at - _LATE,)).fetchall()
-        for place, *columns in self.connection.execute(_BOUNCES, (before[0][0] if before else 0,)).fetchall():
+        for place, *columns in self.connection.execute(_BOUNCES, (_last_before(self.connection, at), at)).fetchall():
             event = event_of(EventRow(*columns))
             if isinstance(event, Bounced):
                 yield place, event
