@@ -1,9 +1,10 @@
 """Lookups on the sockets against redis and Postfix's own tables, in the same run: `python -m benchmarks.lookup [--rounds N] [--seconds S]`.
 
 For: goal numbers as JSON lines, each a ratio against its peer, medians of rotated rounds, with the noise (half the range between the
-quartiles, over the median). Served by `bounced serve --role query` as it is run. Never: a number without its peer; every round asks for
-other addresses, so that no answer is one that was given just before. Needs redis-server in the PATH; root and Postfix for the line about
-its tables, redis-py for the one about client libraries; what is missing is said. `--large` compares ten million addresses with a thousand.
+quartiles, over the median). Served by `bounced serve --role query` as it is run. Never: a number without its peer, or one of replies that
+are kept where another would be asked for: `again` asks for 5,000 addresses by turns, which the daemon answers from what it keeps until the
+next commit; `first` for 40,000, so that it makes each answer. Needs redis-server in the PATH; root and Postfix for the line about its
+tables, redis-py for the one about client libraries; what is missing is said. `--large` compares ten million addresses with a thousand.
 
 The asking is done in Python on the same two cores: at 50 connections it, and not redis, is what limits redis. So beside the rate each line
 tells how much CPU the server took for an answer.
@@ -11,6 +12,7 @@ tells how much CPU the server took for an answer.
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
 import select
@@ -42,21 +44,25 @@ from tests.system.load import Load
 from tests.system.postfix import Postfix
 
 BATCH = 100
-ASKED = 5000
-"""Different addresses that a round asks for, of either kind."""
+ASKED = 5_000
+"""Different addresses of either kind that are asked for again and again."""
+MANY = 40_000
+"""Different addresses of either kind of which none is asked for again before the daemon has let go of its answer."""
 PROJECT = Path(__file__).resolve().parents[1]
 
 
 @dataclass(frozen=True)
 class Target:
-    """What is asked: a path, requests by turns, the octets at which an answer ends, and how many of them an answer has."""
+    """What is asked: a path, requests without end, the octets at which an answer ends, and how many of them an answer has."""
 
-    name: str
     path: str
-    requests: Sequence[bytes]
+    requests: Iterator[bytes]
     end: bytes
     ends: int = 1
     reconnects: bool = False
+    begins: bytes = b""
+    before: int = 0
+    """So many requests are asked before the time is taken, so that the daemon has their answers."""
 
 
 def address(number: int) -> str:
@@ -157,9 +163,21 @@ def netstring(text: str) -> bytes:
     return b"%d:%b," % (len(text), text.encode())
 
 
+def prepare(target: Target) -> None:
+    """Ask what is to be asked again."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect(target.path)
+        connection.sendall(target.begins)
+        for request in itertools.islice(target.requests, target.before):
+            connection.sendall(request)
+            heard = 0
+            while heard < target.ends:
+                heard += connection.recv(65536).count(target.end)
+
+
 def one(target: Target, seconds: float) -> list[float]:
     """Ask on one connection, one after the other; return each question's time in microseconds."""
-    took, end, requests = [], time.perf_counter() + seconds, cycle(target.requests)
+    took, end, requests = [], time.perf_counter() + seconds, target.requests
     connection: socket.socket | None = None
     while time.perf_counter() < end:
         request = next(requests)
@@ -187,7 +205,7 @@ def whole(target: Target, answer: bytes) -> bool:
 def many(target: Target, connections: int, seconds: float, pid: int) -> tuple[float, float]:
     """Keep so many connections busy, each with one request at a time; return answers a second, and the server's CPU in us for each."""
     sockets: dict[int, socket.socket] = {}
-    poll, requests = select.epoll(), cycle(target.requests)
+    poll, requests = select.epoll(), target.requests
 
     def connect() -> None:
         connection = socket.socket(socket.AF_UNIX)
@@ -253,30 +271,42 @@ def report(what: str, unit: str, peer: str, values: list[float], peers: list[flo
 def targets(directory: Path) -> dict[str, Target]:
     socketmap, line, policy, http = (str(directory / f"{name}.sock") for name in ("socketmap", "line", "policy", "http"))
     store = str(directory / "redis")
-    known, unknown = [address(number) for number in range(ASKED)], [stranger(number) for number in range(ASKED)]
+    known, unknown = ([kind(number) for number in range(MANY)] for kind in (address, stranger))
 
     def maps(addresses: Sequence[str]) -> list[bytes]:
         return [netstring(f"access {one}") for one in addresses]
 
-    mixed = [[known[n] if n % 20 == 0 else unknown[n] for n in range(begin, begin + BATCH)] for begin in range(0, ASKED, BATCH)]
-    listed = [known[begin : begin + BATCH] for begin in range(0, ASKED, BATCH)]
+    mixed = [[known[n] if n % 20 == 0 else unknown[n] for n in range(begin, begin + BATCH)] for begin in range(0, MANY, BATCH)]
+    listed = [known[begin : begin + BATCH] for begin in range(0, MANY, BATCH)]
 
     def checks(batches: Sequence[Sequence[str]]) -> list[bytes]:
         return ["".join(f"{one}\n" for one in batch).encode() for batch in batches]
 
-    return {
-        "redis, there": Target("", store, [command("GET", one) for one in known], b"\r\n", 2),
-        "redis, not there": Target("", store, [command("GET", one) for one in unknown], b"\r\n", 1),
-        "socketmap, clear": Target("", socketmap, maps(unknown), b","),
-        "socketmap, suppressed": Target("", socketmap, maps(known), b"),"),
-        "policy, clear": Target("", policy, [POLICY % one.encode() for one in unknown], b"\n\n"),
-        "line, clear": Target("", line, [f"check {one}\n".encode() for one in unknown], b"", reconnects=True),
-        "http, clear": Target("", http, [f"GET /v1/check?address={one} HTTP/1.1\r\nHost: x\r\n\r\n".encode() for one in unknown], b"}"),
-        "redis MGET": Target("", store, [command("MGET", *batch) for batch in listed], b"\r\n", 2 * BATCH + 1),
-        "redis MGET, 5 % there": Target("", store, [command("MGET", *batch) for batch in mixed], b"\r\n", BATCH + 5 + 1),
-        "checks, 5 % suppressed": Target("", line, checks(mixed), b"\n", BATCH),
-        "checks, all suppressed": Target("", line, checks(listed), b"\n", BATCH),
-        "socketmap pipelined, 5 % suppressed": Target("", socketmap, [b"".join(maps(batch)) for batch in mixed], b",", BATCH + 2 * 5),
+    pages = [f"GET /v1/check?address={one} HTTP/1.1\r\nHost: x\r\n\r\n".encode() for one in unknown]
+    found: dict[str, Target] = {}
+    for when, singles, batches, before in (("again", ASKED, ASKED // BATCH, 1), ("first", MANY, MANY // BATCH, 0)):
+        single, batch = before * singles, before * batches
+        found |= {
+            f"socketmap, clear, {when}": Target(socketmap, cycle(maps(unknown[:singles])), b",", before=single),
+            f"socketmap, suppressed, {when}": Target(socketmap, cycle(maps(known[:singles])), b"),", before=single),
+            f"checks, 5 % suppressed, {when}": Target(line, cycle(checks(mixed[:batches])), b"\n", BATCH, begins=b"checks\n", before=batch),
+            f"checks, all suppressed, {when}": Target(
+                line, cycle(checks(listed[:batches])), b"\n", BATCH, begins=b"checks\n", before=batch
+            ),
+            f"socketmap pipelined, 5 % suppressed, {when}": Target(
+                socketmap, cycle([b"".join(maps(each)) for each in mixed[:batches]]), b",", BATCH + 2 * 5, before=batch
+            ),
+        }
+    return found | {
+        "redis, there": Target(store, cycle([command("GET", one) for one in known[:ASKED]]), b"\r\n", 2),
+        "redis, not there": Target(store, cycle([command("GET", one) for one in unknown[:ASKED]]), b"\r\n", 1),
+        "policy, clear": Target(policy, cycle([POLICY % one.encode() for one in unknown]), b"\n\n"),
+        "line, clear": Target(line, cycle([f"check {one}\n".encode() for one in unknown]), b"", reconnects=True),
+        "http, clear": Target(http, cycle(pages), b"}"),
+        "redis MGET": Target(store, cycle([command("MGET", *batch) for batch in listed[: ASKED // BATCH]]), b"\r\n", 2 * BATCH + 1),
+        "redis MGET, 5 % there": Target(
+            store, cycle([command("MGET", *batch) for batch in mixed[: ASKED // BATCH]]), b"\r\n", BATCH + 5 + 1
+        ),
     }
 
 
@@ -285,16 +315,22 @@ POLICY = (
     b"helo_name=mx.example.org\nsender=a@example.org\nrecipient=%b\nrecipient_count=0\nqueue_id=\ninstance=1.2.3\nsize=0\n\n"
 )
 _PEERS = {
-    "socketmap, clear": ("redis, not there", "<= 1.2", ">= 0.6"),
-    "socketmap, suppressed": ("redis, there", "<= 1.2", ">= 0.6"),
+    "socketmap, clear, again": ("redis, not there", "<= 1.2", ">= 0.6"),
+    "socketmap, clear, first": ("redis, not there", "<= 1.2", ">= 0.6"),
+    "socketmap, suppressed, again": ("redis, there", "<= 1.2", ">= 0.6"),
+    "socketmap, suppressed, first": ("redis, there", "<= 1.2", ">= 0.6"),
     "policy, clear": ("redis, not there", "none", "none"),
     "line, clear": ("redis, not there", "none", "none"),
     "http, clear": ("redis, not there", "none", "none"),
 }
 _BATCHES = {
-    "checks, 5 % suppressed": "redis MGET, 5 % there",
-    "checks, all suppressed": "redis MGET",
-    "socketmap pipelined, 5 % suppressed": "redis MGET, 5 % there",
+    f"{what}, {when}": peer
+    for when in ("again", "first")
+    for what, peer in (
+        ("checks, 5 % suppressed", "redis MGET, 5 % there"),
+        ("checks, all suppressed", "redis MGET"),
+        ("socketmap pipelined, 5 % suppressed", "redis MGET, 5 % there"),
+    )
 }
 
 
@@ -306,6 +342,7 @@ def measure(directory: Path, rounds: int, seconds: float, pids: dict[str, int]) 
     used: dict[str, list[float]] = {name: [] for name in names}
     for number in range(rounds):
         for name in names[number % len(names) :] + names[: number % len(names)]:
+            prepare(asked[name])
             if "checks" in name:
                 alone[name].append(statistics.median(streamed(asked[name], seconds)))
                 continue
@@ -325,10 +362,10 @@ def measure(directory: Path, rounds: int, seconds: float, pids: dict[str, int]) 
 
 def streamed(target: Target, seconds: float) -> list[float]:
     """Ask for batch after batch on a connection that was told `checks`."""
-    took, end, requests = [], time.perf_counter() + seconds, cycle(target.requests)
+    took, end, requests = [], time.perf_counter() + seconds, target.requests
     with socket.socket(socket.AF_UNIX) as connection:
         connection.connect(target.path)
-        connection.sendall(b"checks\n")
+        connection.sendall(target.begins)
         while time.perf_counter() < end:
             begun = time.perf_counter()
             connection.sendall(next(requests))
@@ -346,8 +383,16 @@ def libraries(directory: Path, rounds: int, seconds: float) -> None:
         print(json.dumps({"what": "client library", "skipped": "redis-py is not installed"}))
         return
     peer, ours = redis_py.Redis(unix_socket_path=str(directory / "redis")), Client(str(directory / "socketmap.sock"), deadline=10)
-    for what, kind in (("clear", stranger), ("suppressed", address)):
-        keys = cycle([kind(number) for number in range(ASKED)])
+    for what, kind, count in (
+        ("clear, again", stranger, ASKED),
+        ("suppressed, again", address, ASKED),
+        ("clear, first", stranger, MANY),
+        ("suppressed, first", address, MANY),
+    ):
+        keys = cycle([kind(number) for number in range(count)])
+        if count == ASKED:
+            for key in itertools.islice(keys, count):
+                ours.may_send(key)
         pairs = [(called(ours.may_send, keys, seconds), called(peer.get, keys, seconds)) for _ in range(rounds)]
         speeds = [[1e6 / took for took in side] for side in zip(*pairs, strict=True)]
         report(f"client library, {what}", "per_second", "redis-py GET", *speeds, goal=">= 2")
@@ -401,7 +446,7 @@ def large(directory: Path, rounds: int, seconds: float) -> None:
                 for name in ("large", "small"):
                     numbers = range(ASKED) if name == "large" or kind is stranger else range(1_000)
                     keys = [kind(number) if name == "large" or kind is stranger else address(number) for number in numbers]
-                    target = Target("", str(places[name] / "socketmap.sock"), [netstring(f"access {key}") for key in keys], b",")
+                    target = Target(str(places[name] / "socketmap.sock"), cycle([netstring(f"access {key}") for key in keys]), b",")
                     pair.append(statistics.median(one(target, seconds)))
                 pairs.append(pair)
             report(f"{what}, 10,000,000 addresses", "us_p50", "1,000 addresses", *map(list, zip(*pairs, strict=True)), goal="<= 1.5")
@@ -419,7 +464,7 @@ def busy(seconds: float) -> None:
         smtp, query = installation.as_role("smtp"), installation.as_role("query")
         smtp.start()
         query.start()
-        target = Target("", str(query.door("socketmap")), [netstring(f"access {stranger(number)}") for number in range(ASKED)], b",")
+        target = Target(str(query.door("socketmap")), cycle([netstring(f"access {stranger(number)}") for number in range(MANY)]), b",")
         try:
             calm = one(target, seconds)
             pid = os.fork()
@@ -446,7 +491,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=1.0)
-    parser.add_argument("--addresses", type=int, default=10_000)
+    parser.add_argument("--addresses", type=int, default=MANY)
     parser.add_argument("--large", action="store_true", help="ten million addresses against a thousand, and nothing else; minutes, 2 GB")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
@@ -455,7 +500,8 @@ def main() -> None:
         if given.large:
             large(directory, given.rounds, given.seconds)
             return
-        asyncio.run(fill(directory / "bounced.db", given.addresses))
+        asyncio.run(fill(directory / "bounced.db", 1_000))
+        grow(directory / "bounced.db", given.addresses)
         with daemon(directory) as query, redis(directory, given.addresses) as peer:
             measure(directory, given.rounds, given.seconds, {"query": query, "redis": peer})
             libraries(directory, given.rounds, given.seconds)

@@ -15,6 +15,7 @@ The socketmap protocol, since its connections stay open (an answer costs one rou
 import asyncio
 import os
 import re
+import select
 import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,7 @@ _SCOPE = re.compile(r"[a-z0-9](?:[a-z0-9.-]{0,30}[a-z0-9])?")
 # One mailbox and nothing around it: of "Joe <joe@example.org>" the daemon knows nothing, and smtplib would mail it.
 _ADDRESS = re.compile(r'(?:"(?:[^"\\\x00-\x1f\x7f]|\\[ -~])+"|[^\x00-\x20\x7f"<>(),:;\[\]\\@]+)@[^\x00-\x20\x7f"<>(),;\\@]+')
 _LENGTH = re.compile(rb"(0|[1-9][0-9]{0,3}):")
+_NOT_FOUND = b"9:NOTFOUND ,"
 _REFUSAL = re.compile(r"OK ([ -~]+)")
 _RETURN_PATH = re.compile(r"OK ([!-?A-~]+@[!-?A-~]+)")
 _MOST_IDLE = 16
@@ -64,7 +66,7 @@ class Client:
         self._path = path
         self._deadline = deadline
         self._fails_open = _fails_open(when_unknown)
-        self._idle: list[socket.socket] = []
+        self._idle: list[_Polled] = []
         self._owner = os.getpid()
 
     def may_send(self, address: str, scope: str = "default") -> bool:
@@ -105,8 +107,8 @@ class Client:
 
     def close(self) -> None:
         """Close the kept connections. The client can be used on."""
-        while (connection := _popped(self._idle)) is not None:
-            connection.close()
+        while (polled := _popped(self._idle)) is not None:
+            polled[0].close()
 
     def _ask(self, request: bytes) -> str:
         return self._ask_many([request])[0]
@@ -128,29 +130,32 @@ class Client:
         except (OSError, _Ended) as error:
             raise TemporaryFailure(f"no answer on {self._path}: {_said(error)}") from error
 
-    def _connect(self, end: float) -> socket.socket:
+    def _connect(self, end: float) -> "_Polled":
         connection = socket.socket(socket.AF_UNIX)
         try:
             connection.settimeout(_left(end))
             connection.connect(self._path)
+            # From here on one poll a question tells when to read: a timeout of the socket would poll before it writes, too.
+            connection.setblocking(False)
         except BaseException:
             connection.close()
             raise
-        return connection
+        answers = select.poll()
+        answers.register(connection, select.POLLIN)
+        return connection, answers
 
-    def _exchange(self, connection: socket.socket, requests: Sequence[bytes], end: float) -> list[str]:
+    def _exchange(self, polled: "_Polled", requests: Sequence[bytes], end: float) -> list[str]:
         """Ask on a connection, and keep it only if its answers were whole: else a late one would be taken for the next question's."""
         whole = False
+        connection, answers = polled
         try:
-            connection.settimeout(_left(end))
-            answer = _begun(connection, b"".join(requests))
+            answer = _begun(connection, answers, b"".join(requests), end)
             while (texts := _texts(answer, len(requests))) is None:
-                connection.settimeout(_left(end))
-                answer += connection.recv(_READ) or _cut()
+                answer += _heard(connection, answers, end) or _cut()
             whole = True
         finally:
             if whole and len(self._idle) < _MOST_IDLE:
-                self._idle.append(connection)
+                self._idle.append(polled)
             else:
                 connection.close()
         return texts
@@ -248,7 +253,8 @@ class AsyncClient:
 
 
 _Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-_Connection = TypeVar("_Connection", socket.socket, _Streams)
+_Polled = tuple[socket.socket, select.poll]
+_Connection = TypeVar("_Connection", _Polled, _Streams)
 
 
 def _fails_open(when_unknown: str) -> bool:
@@ -275,16 +281,34 @@ def _left(end: float) -> float:
     return left
 
 
-def _begun(connection: socket.socket, request: bytes) -> bytes:
+def _begun(connection: socket.socket, answers: select.poll, request: bytes, end: float) -> bytes:
     """Ask, and return the first octets of the answer. Raises _Ended where nobody was there to hear the question."""
     try:
-        connection.sendall(request)
-        answer = connection.recv(_READ)
+        _tell(connection, request, end)
+        answer = _heard(connection, answers, end)
     except ConnectionError as error:
         raise _Ended("the connection ended") from error
     if not answer:
         raise _Ended("the connection ended")
     return answer
+
+
+def _tell(connection: socket.socket, request: bytes, end: float) -> None:
+    try:
+        sent = connection.send(request)
+    except BlockingIOError:
+        sent = 0
+    if sent < len(request):
+        connection.settimeout(_left(end))
+        connection.sendall(request[sent:])
+        connection.setblocking(False)
+
+
+def _heard(connection: socket.socket, answers: select.poll, end: float) -> bytes:
+    # Rounded up to the next millisecond: rounded down, the last one would be spent asking again and again.
+    if not answers.poll(int(_left(end) * 1000) + 1):
+        raise TimeoutError("the deadline is over")
+    return connection.recv(_READ)
 
 
 async def _first(reader: asyncio.StreamReader) -> bytes:
@@ -317,6 +341,8 @@ def _request(map_: str, address: str, scope: str) -> bytes:
 
 def _texts(answer: bytes, count: int) -> list[str] | None:
     """Read so many netstrings; None while they are incomplete. Raises TemporaryFailure for anything else, more answers too."""
+    if count == 1 and answer == _NOT_FOUND:
+        return ["NOTFOUND "]  # most answers are this one
     texts: list[str] = []
     at = 0
     while len(texts) < count:

@@ -81,16 +81,27 @@ class Consult:
 
     def check(self, question: Check) -> Suppressed | Clear | Trouble:
         """Tell whether mail of a stream may go to an address. What is no address cannot be on the list, and is the mailer's to refuse."""
+        return self.check_lasting(question)[0]
+
+    def check_lasting(self, question: Check) -> tuple[Suppressed | Clear | Trouble, bool]:
+        """Answer `check`, and tell whether it will be answered so until `version` is another one."""
         if question.scope not in self._return_path.scopes:
-            return Trouble("this scope is not declared in the configuration")
+            return Trouble("this scope is not declared in the configuration"), False
         try:
-            block = self.block_of(_key(question.recipient), question.scope)
+            block, known = self._found(_key(question.recipient), question.scope)
         except AddressError:
-            return _CLEAR
+            return _CLEAR, True
         except StoreFault as fault:
             self._log.error("query.failed", why=str(fault))
-            return Trouble("the suppression list cannot be read now")
-        return _CLEAR if block is None else Suppressed(reply_text(block, self._text))
+            return Trouble("the suppression list cannot be read now"), False
+        if block is None:
+            return _CLEAR, not known
+        return Suppressed(reply_text(block, self._text)), block.until is None and block.rests_until is None
+
+    def version(self) -> object | None:
+        """Return what changes whenever an answer that lasts may become another one; None where that cannot be told now."""
+        found = self._store.version()
+        return None if found is None else (found, self._return_path)
 
     def check_many(self, question: CheckMany) -> Answers:
         """Answer `check` for each line; those of whom the store knows nothing are told from the others all at once."""
@@ -105,18 +116,24 @@ class Consult:
                     asked = self._store.may_know_of([AddressKey(one.lower()) for one in written])
             except StoreFault:
                 pass  # each is told so below
-        answers = ((place, self.check(Check(written[place], question.scope))) for place in asked)
-        return Answers(len(written), {place: answer for place, answer in answers if not isinstance(answer, Clear)})
+        answers = [(place, *self.check_lasting(Check(written[place], question.scope))) for place in asked]
+        others = {place: answer for place, answer, _ in answers if not isinstance(answer, Clear)}
+        return Answers(len(written), others, [place for place, _, lasts in answers if not lasts])
 
     def block_of(self, key: AddressKey, scope: Scope) -> Standing | None:
         """Return what keeps mail of a stream from an address, also from a forgotten one; None means clear. Raises StoreFault."""
+        return self._found(key, scope)[0]
+
+    def _found(self, key: AddressKey, scope: Scope) -> tuple[Standing | None, bool]:
+        """Return `block_of`, and whether anything may be known of the address. Raises StoreFault."""
         store = self._store
-        if store.may_know(key) and (block := store.block(key, scope, self.now())) is not None:
-            return block
-        for one in self._pseudonyms(key):
-            if store.may_know(one) and (block := store.block(one, scope, self.now())) is not None:
-                return block
-        return None
+        block = store.block(key, scope, self.now()) if (known := store.may_know(key)) else None
+        # After its own name: who is forgotten between the two stands under his pseudonym by now.
+        if block is None and store.any_forgotten():
+            for name in self._return_path.ring.pseudonyms(key):
+                if block is None and store.may_know(name):
+                    known, block = True, store.block(name, scope, self.now())
+        return block, known
 
     async def sign(self, question: Sign) -> SignedPath | Trouble:
         """Sign a return path for one mail; where it is opaque, the store knows the recipient before it is handed out."""

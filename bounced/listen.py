@@ -11,8 +11,9 @@ import asyncio
 import socket
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from time import perf_counter
 from typing import assert_never, cast
 
@@ -21,10 +22,11 @@ import structlog
 from bounced import metrics
 from bounced.consult import Consult
 from bounced.query import Answer, Answers, Aside, Check, CheckMany, Clear, Codec, Garbled, Question, Sign, Suppressed, Trouble
-from bounced.query.line import Line
+from bounced.query.line import CLEAR_LINE, Line
 from bounced.query.milter import Milter
 from bounced.query.policy_delegation import PolicyDelegation
-from bounced.query.socketmap import Socketmap
+from bounced.query.socketmap import NOT_FOUND, Socketmap
+from bounced.scope import Scope
 
 TIMED = 16
 """The time of one in so many readings is measured: to measure each would take a third of what it measures."""
@@ -32,6 +34,10 @@ TIMED = 16
 _READ = 4096
 _MOST_UNSENT = 16384
 _BACKLOG = 1024
+_MOST_REPLIES = 16_384
+_LONGEST_KEPT = 320
+_COMMA = ord(",")
+_NO_REPLIES: dict[bytes, bytes] = {}
 RESULTS: dict[type[Suppressed | Clear | Trouble], str] = {Suppressed: "suppressed", Clear: "clear", Trouble: "trouble"}
 """How metrics call each answer."""
 
@@ -50,6 +56,37 @@ class QuerySettings:
     milter_signs: bool = False
 
 
+class Replies:
+    """What was answered, octets for octets, as long as it is true: until the next commit, whoever makes it, or another configuration.
+
+    Only what cannot change with the time alone is kept. A reply that is found costs a quarter of one that is made.
+    """
+
+    def __init__(self, version: Callable[[], object | None]) -> None:
+        """Begin with none; `version` changes with the truth, and is None where that cannot be told."""
+        self._version = version
+        self._of: object | None = None
+        self._replies: dict[str, dict[bytes, bytes]] = {}
+
+    def current(self, kind: str) -> dict[bytes, bytes]:
+        """Return the true replies of a kind of request. To be asked for anew after every pause."""
+        version = self._version()
+        if version is None or version != self._of:
+            self._replies.clear()
+            self._of = version
+        return self._replies.get(kind, _NO_REPLIES)
+
+    def keep(self, kind: str, replies: Mapping[bytes, bytes]) -> None:
+        """Keep replies that were made since `current` was asked: a commit between makes them forgotten the sooner."""
+        if self._of is None:
+            return
+        kept = self._replies.setdefault(kind, {})
+        if len(kept) >= _MOST_REPLIES:
+            for request in list(islice(kept, _MOST_REPLIES // 4)):
+                del kept[request]  # the oldest
+        kept.update(replies)
+
+
 class QueryDoor:
     """Serves the wire protocols on sockets that somebody else has bound."""
 
@@ -60,6 +97,7 @@ class QueryDoor:
         self.log = structlog.get_logger("listen")
         # Every read is taken out of it before the next one begins, so that all connections share it.
         self.scratch = memoryview(bytearray(_READ))
+        self.replies = Replies(consult.version)
         self._codecs: dict[str, Callable[[], Codec]] = {
             "socketmap": lambda: Socketmap(consult.domain),
             "policy": PolicyDelegation,
@@ -134,6 +172,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._door = door
         self._codec = codec
         self._protocol = protocol
+        self._socketmap = codec if isinstance(codec, Socketmap) else None
         self._loop = asyncio.get_running_loop()
         self._questions: deque[Question] = deque()
         self._task: asyncio.Task[None] | None = None
@@ -160,13 +199,20 @@ class _Connection(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         door = self._door
         began = perf_counter() if door.reads % TIMED == 0 else None
-        questions = self._codec.feed(bytes(door.scratch[:nbytes]))
-        if questions:
-            door.reads += 1
+        octets = bytes(door.scratch[:nbytes])
+        codec = self._socketmap
+        # Whole requests of the socketmap protocol, as far as a comma tells: cut at one within a key, they equal none that was kept.
+        whole = codec is not None and codec.between and octets[-1] == _COMMA and not self._questions and self._task is None
+        if whole and (said := self._said_before(octets)) is not None:
+            self._send(said)
+        elif questions := self._codec.feed(octets):
             self._questions.extend(questions)
-            self._answer()
-            if began is not None:
-                metrics.LOOKUP_SECONDS.observe(perf_counter() - began)
+            self._answer(octets[:-1].split(b",") if whole else ())
+        else:
+            return
+        door.reads += 1
+        if began is not None:
+            metrics.LOOKUP_SECONDS.observe(perf_counter() - began)
 
     def eof_received(self) -> bool:
         """Answer what was asked before the peer shut down its half; Exim does so right after its question."""
@@ -193,20 +239,50 @@ class _Connection(asyncio.BufferedProtocol):
         """End the connection now; a signing that has begun goes on, its answer is lost."""
         self._transport.abort()
 
-    def _answer(self) -> None:
-        """Answer the questions that need no waiting, in order; at one that does, stop reading until its task is done."""
+    def _said_before(self, octets: bytes) -> bytes | None:
+        """Return the replies to requests each of which was answered since the last commit; None where one was not."""
+        kept = self._door.replies.current(self._protocol)
+        if (reply := kept.get(octets[:-1])) is not None:
+            metrics.LOOKUPS.count((self._protocol, "clear" if reply == NOT_FOUND else "suppressed"))
+            return reply
+        replies = list(map(kept.get, octets[:-1].split(b",")))
+        if not all(replies):
+            return None
+        clear = replies.count(NOT_FOUND)
+        metrics.LOOKUPS.count((self._protocol, "clear"), clear)
+        metrics.LOOKUPS.count((self._protocol, "suppressed"), len(replies) - clear)
+        return b"".join(cast("list[bytes]", replies))
+
+    def _answer(self, requests: Sequence[bytes] = ()) -> None:
+        """Answer the questions that need no waiting, in order; at one that does, stop reading until its task is done.
+
+        Where there are as many `requests`, each is what asked one of them, and the replies that last are kept.
+        """
         rendered: list[bytes] = []
+        lasting: dict[bytes, bytes] = {}
         questions, render, closes = self._questions, self._codec.render, self._codec.closes
+        known_requests = iter(requests if len(requests) == len(questions) else ())
         while questions and not self._finished:
             question = questions.popleft()
+            request = next(known_requests, None)
             if isinstance(question, Sign):
                 self._transport.pause_reading()
                 self._task = self._loop.create_task(self._sign(question))
                 break
-            rendered.append(render(question, self._check(question) if isinstance(question, Check) else self._now(question)))
+            if isinstance(question, Check):
+                answer, lasts = self._check(question)
+                rendered.append(render(question, answer))
+                if lasts and request is not None and len(request) <= _LONGEST_KEPT:
+                    lasting[request] = rendered[-1]
+            elif isinstance(question, CheckMany):
+                rendered.append(self._check_many(question))
+            else:
+                rendered.append(render(question, self._aside(question)))
             self._finished = closes(question)
         if rendered:
             self._send(rendered[0] if len(rendered) == 1 else b"".join(rendered))
+        if lasting:
+            self._door.replies.keep(self._protocol, lasting)
 
     async def _sign(self, question: Sign) -> None:
         """Answer a question that may have to wait for the store, then those behind it."""
@@ -223,29 +299,50 @@ class _Connection(asyncio.BufferedProtocol):
         if self._task is None:
             self._go_on()
 
-    def _check(self, question: Check) -> Answer:
+    def _check(self, question: Check) -> tuple[Answer, bool]:
+        answer: Suppressed | Clear | Trouble
         try:
-            answer: Suppressed | Clear | Trouble = self._door.consult.check(question)
+            answer, lasts = self._door.consult.check_lasting(question)
         except Exception as error:  # noqa: BLE001 - see _bug
-            answer = self._bug(error)
+            answer, lasts = self._bug(error), False
         metrics.LOOKUPS.count((self._protocol, RESULTS[type(answer)]))
-        return answer
+        return answer, lasts
 
-    def _check_many(self, question: CheckMany) -> Answer:
+    def _check_many(self, question: CheckMany) -> bytes:
+        """Return the replies to many, those that were made since the last commit and those that are made now."""
+        kind = f"checks_{question.scope}"
+        lines = question.lines.split(b"\n")[:-1]
+        replies = list(map(self._door.replies.current(kind).get, lines))
+        trouble = 0
+        if not all(replies):
+            missing = [place for place, reply in enumerate(replies) if reply is None]
+            made = self._made(kind, [lines[place] for place in missing], question.scope)
+            trouble = sum(reply.startswith(b"trouble") for reply in made)
+            for place, reply in zip(missing, made, strict=True):
+                replies[place] = reply
+        clear = replies.count(CLEAR_LINE)
+        for result, times in (("clear", clear), ("trouble", trouble), ("suppressed", len(replies) - clear - trouble)):
+            metrics.LOOKUPS.count((self._protocol, result), times)
+        return b"".join(cast("list[bytes]", replies))
+
+    def _made(self, kind: str, lines: Sequence[bytes], scope: Scope) -> Sequence[bytes]:
+        question = CheckMany(b"\n".join((*lines, b"")), scope)
         try:
             answers = self._door.consult.check_many(question)
         except Exception as error:  # noqa: BLE001 - see _bug
-            count = question.lines.count(b"\n")
-            answers = Answers(count, dict.fromkeys(range(count), self._bug(error)))
-        metrics.LOOKUPS.count((self._protocol, "clear"), answers.count - len(answers.others))
-        for answer in answers.others.values():
-            metrics.LOOKUPS.count((self._protocol, RESULTS[type(answer)]))
-        return answers
+            every = range(len(lines))
+            answers = Answers(len(lines), dict.fromkeys(every, self._bug(error)), every)
+        rendered = self._codec.render(question, answers).splitlines(keepends=True)
+        # One object for all that are alike: to count them and to keep them costs less.
+        replies = [CLEAR_LINE if reply == CLEAR_LINE else reply for reply in rendered]
+        passing = frozenset(answers.passing)
+        told = enumerate(zip(lines, replies, strict=True))
+        lasting = {line: reply for place, (line, reply) in told if place not in passing and len(line) <= _LONGEST_KEPT}
+        self._door.replies.keep(kind, lasting)
+        return replies
 
-    def _now(self, question: CheckMany | Aside | Garbled) -> Answer:
+    def _aside(self, question: Aside | Garbled) -> Answer:
         match question:
-            case CheckMany():
-                return self._check_many(question)
             case Aside():
                 return Clear()
             case Garbled(reason=reason):

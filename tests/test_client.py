@@ -3,6 +3,7 @@
 import ast
 import asyncio
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -393,10 +394,12 @@ def _keeping(client: Client, keep: bool) -> Iterator[None]:
         return
     connect = client._connect
 
-    def connected(end: float) -> socket.socket:
-        connection = connect(end)
-        client._idle.append(connection.dup())
-        return connection
+    def connected(end: float) -> tuple[socket.socket, select.poll]:
+        connection, answers = connect(end)
+        kept, its_answers = connection.dup(), select.poll()
+        its_answers.register(kept, select.POLLIN)
+        client._idle.append((kept, its_answers))
+        return connection, answers
 
     client._connect = connected  # type: ignore[method-assign]
     yield

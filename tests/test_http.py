@@ -463,7 +463,7 @@ async def test_released_between_two_looks(consult: Consult, store: MemoryStore, 
     """An address released by another process while it is checked is clear, not an error."""
     await consult.block(DEAD, EVERYWHERE, by="test", reason="to be found")
     looks = iter([consult.block_of(AddressKey(DEAD), DEFAULT_SCOPE), None])
-    monkeypatch.setattr(consult, "block_of", lambda key, scope: next(looks))
+    monkeypatch.setattr(store, "block", lambda key, scope, now: next(looks))
     assert (await ask.get(f"/v1/check?address={DEAD}"))[1]["suppressed"] is False
 
 

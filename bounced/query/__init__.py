@@ -3,7 +3,7 @@
 For: the nouns between the codecs (one module each, no I/O) and the door that answers. Never: sockets, the store, or a decision.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -68,10 +68,11 @@ class Trouble(msgspec.Struct, frozen=True):
 
 
 class Answers(msgspec.Struct, frozen=True):
-    """The answers to `count` questions: those that are not `Clear`, by their place."""
+    """The answers to `count` questions: those that are not `Clear`, by their place. Those at `passing` may change with the time."""
 
     count: int
     others: Mapping[int, Suppressed | Trouble]
+    passing: Collection[int] = ()
 
 
 Answer = Suppressed | Clear | SignedPath | Trouble | Answers

@@ -17,6 +17,9 @@ from typing import assert_never
 from bounced.query import Answer, Answers, Check, CheckMany, Clear, Garbled, Question, Sign, SignedPath, Suppressed, Trouble
 from bounced.scope import DEFAULT_SCOPE, Scope
 
+CLEAR_LINE = b"clear\n"
+"""The reply that means clear, among many."""
+
 MAX_REQUEST = 4096
 """Octets of the line with its end."""
 
@@ -53,7 +56,7 @@ class Line:
         """Return the octets of the answer to `question`."""
         match answer:
             case Answers(count=count, others=others):
-                lines = [b"clear\n"] * count
+                lines = [CLEAR_LINE] * count
                 for place, other in others.items():
                     lines[place] = self.render(question, other) + b"\n"
                 return b"".join(lines)

@@ -26,6 +26,9 @@ from bounced.scope import DEFAULT_SCOPE, Scope
 MAX_REQUEST = 4096
 """Octets of one request, its length and comma among them."""
 
+NOT_FOUND = b"9:NOTFOUND ,"
+"""The reply that means clear."""
+
 # What nearly every request is, in one go: no comma in it but the last, and no blank but the one before the key.
 _USUAL = re.compile(rb"([1-9][0-9]{0,2}):(access|transport|bounced)(?:_([a-z0-9](?:[a-z0-9.-]{0,30}[a-z0-9])?))? ([!-+\--~]+@[!-+\--~]+),")
 _LENGTH = re.compile(rb"(0|[1-9][0-9]{0,3}):")
@@ -48,6 +51,8 @@ class Socketmap:
         self._domain = domain
         self._kept = b""
         self._broken = False
+        self.between = True
+        """Whether the next octet begins a request."""
 
     def feed(self, octets: bytes) -> Sequence[Question]:
         """Take the next octets of the connection."""
@@ -61,13 +66,14 @@ class Socketmap:
             if isinstance(question, Garbled):
                 self._broken, at = True, len(heard)
         self._kept = heard[at:]
+        self.between = not self._kept and not self._broken
         return questions
 
     def render(self, question: Question, answer: Answer) -> bytes:
         """Return the octets of the answer to `question`."""
         match answer:
             case Clear():
-                return b"9:NOTFOUND ,"
+                return NOT_FOUND
             case Suppressed(text=text):
                 name = question.name if isinstance(question, MapCheck) else "access"
                 return _netstring(f"OK {_VALUES[name].format(text)}")

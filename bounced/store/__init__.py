@@ -147,6 +147,10 @@ class Store(Protocol):
         """Return the places of those of which anything may be known; of the others nothing is, for certain."""
         ...
 
+    def version(self) -> bytes | None:
+        """Return what every commit changes, whoever makes it; None where that cannot be told now. Costs next to nothing, never raises."""
+        ...
+
     def any_forgotten(self) -> bool:
         """Tell whether there may be a pseudonym, which stands for an address that was forgotten; False is certain."""
         ...

@@ -119,7 +119,9 @@ class Known:
 
     def any_forgotten(self) -> bool:
         """Tell whether the database may know a pseudonym; False is certain. Raises sqlite3.Error."""
-        return self.may_hold("") is None or self._forgotten
+        if self._commits.now() != self._seen and self.may_hold("") is None:
+            return True
+        return self._forgotten
 
     def _add(self, addresses: Sequence[str]) -> None:
         self._filter.add(addresses)

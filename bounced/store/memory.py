@@ -137,6 +137,9 @@ class MemoryStore:
         self._refuse_if_closed()
         return range(len(keys))
 
+    def version(self) -> None:
+        """Return None: nothing here tells what has changed."""
+
     def any_forgotten(self) -> bool:
         """Tell whether there is a pseudonym. Raises StoreFault."""
         self._refuse_if_closed()

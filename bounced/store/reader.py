@@ -23,7 +23,6 @@ _T = TypeVar("_T")
 
 _SLICE = 250
 """Addresses that are read into memory at once: it takes the event loop 0.2 ms."""
-_MOST_BLOCKING = 16_384
 _BETWEEN_SLICES = 0.001
 _BETWEEN_LOOKS = 1.0
 
@@ -36,9 +35,6 @@ class Lookups:
         self._path = path
         self._connection: sqlite3.Connection | None = None
         self._known: Known | None = None
-        # What was read since the last commit: mailers ask for one address several times, and a list is often asked twice.
-        self._blocking: dict[AddressKey, Sequence[Standing]] = {}
-        self._blocking_of = b""
         self._damaged = False
         self._closed_because = "the store is closed"
         self._open()
@@ -63,6 +59,10 @@ class Lookups:
         self.may_know(keys[0] if keys else AddressKey(""))
         return range(len(keys)) if self._known is None else self._known.which_may_hold(keys)
 
+    def version(self) -> bytes | None:
+        """Return what every commit changes; None where that cannot be told now. Never raises."""
+        return None if self._known is None else self._known.version()
+
     def any_forgotten(self) -> bool:
         """Tell whether there may be a pseudonym; False is certain. Raises StoreFault."""
         if self._known is not None:
@@ -71,17 +71,7 @@ class Lookups:
 
     def block(self, key: AddressKey, scope: Scope, now: int) -> Standing | None:
         """Return what keeps mail of a stream from an address now. Raises StoreFault."""
-        if (known := self._known) is None:
-            return first_block(self._read(tables.blocking, key), scope, now)
-        # Not known.changed(): whoever asked `may_know` before us has taken note of the change already.
-        if (version := known.version()) != self._blocking_of or len(self._blocking) >= _MOST_BLOCKING:
-            self._blocking.clear()
-            self._blocking_of = version
-        if (found := self._blocking.get(key)) is None:
-            found = self._read(tables.blocking, key)
-            if known.version() == version:
-                self._blocking[key] = found
-        return first_block(found, scope, now)
+        return first_block(self._read(tables.blocking, key), scope, now)
 
     async def keep_known(self) -> None:
         """Read all addresses into memory, a few at a time, for `may_know`; again when too much has changed. Does not return."""
