@@ -103,10 +103,10 @@ async def test_a_stranger_with_a_token_of_his_own_is_known(house: House) -> None
 async def test_a_forwarded_mail_is_its_recipients(house: House) -> None:
     """Where Joe's mail goes on to somebody else and fails there, Joe has the bounce, and the other one is evidence and never a record."""
     await bring(house, house.signed(), report("joes-other@elsewhere.example", NO_SUCH_USER))
+    assert known(house) == {JOE}
     (event,) = house.store.history(AddressKey(JOE))
     assert isinstance(event, Bounced)
     assert event.final_recipient == "joes-other@elsewhere.example"
-    assert known(house) == {JOE}
 
 
 def read_receipt(address: str) -> bytes:

@@ -327,6 +327,18 @@ def test_a_migration_that_fails_changes_nothing(sound: Path, tmp_path: Path) -> 
     connection.close()
 
 
+def test_a_migration_without_a_transaction_is_found_out(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control: where each statement commits by itself, a migration that fails leaves a half."""
+
+    class Careless(sqlite3.Connection):
+        def executescript(self, script: str, /) -> sqlite3.Cursor:
+            return super().executescript(script.replace("BEGIN IMMEDIATE;", "").replace("COMMIT;", ""))
+
+    monkeypatch.setattr(files, "_connect", lambda path, *_, **__: sqlite3.connect(path, isolation_level=None, factory=Careless))
+    with pytest.raises(AssertionError):
+        test_a_migration_that_fails_changes_nothing(sound, tmp_path)
+
+
 async def test_an_older_version_refuses_what_a_newer_one_wrote(sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Up, back and up again: the older version refuses, says how to go back, and changes nothing, so that no row of either is lost."""
     place = tmp_path / "database"

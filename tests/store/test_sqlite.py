@@ -272,6 +272,14 @@ async def test_a_reader_without_end_cannot_grow_the_log_without_end(tmp_path: Pa
     await store.close()
 
 
+async def test_a_log_without_limit_would_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control: where nobody is refused, the log outgrows what the limit keeps it to."""
+    monkeypatch.setattr(sqlite, "_FRAME", 0)
+    with pytest.raises(pytest.fail.Exception, match="DID NOT RAISE"):
+        await test_a_reader_without_end_cannot_grow_the_log_without_end(tmp_path, monkeypatch)
+    assert _log_octets(tmp_path / "bounced.db") > 900_000
+
+
 async def test_an_overview_is_read_in_pieces(sqlite_store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """However short the pieces, the sums are the same: no piece reads twice what another has read, and none leaves anything out."""
     for mail in range(25):

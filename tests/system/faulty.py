@@ -112,6 +112,18 @@ def read_the_deaf() -> None:
         _replace(listen._Connection, name, lambda _self: None)
 
 
+def write_twice() -> None:
+    """Break the rule of one writing connection: a second one lies open."""
+    connect = files.connect_writer
+    others = []
+
+    def connect_twice(path: Path) -> sqlite3.Connection:
+        others.append(connect(path))
+        return connect(path)
+
+    _replace(files, "connect_writer", connect_twice)
+
+
 FAULTS = {
     fault.__name__: fault
     for fault in (
@@ -124,6 +136,7 @@ FAULTS = {
         lose_releases,
         believe_any_clock,
         read_the_deaf,
+        write_twice,
     )
 }
 

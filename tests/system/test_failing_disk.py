@@ -135,3 +135,9 @@ def test_one_connection_writes(failing: Callable[..., Daemon], faults: Faults) -
     finally:
         load.stop()
     assert [len(descriptors) for descriptors in seen] == [1, 1]
+
+
+def test_a_second_writing_connection_is_found_out() -> None:
+    """Control: a daemon that keeps another connection for writing has more such descriptors."""
+    with alive("tests.system.faulty", "write_twice") as daemon:
+        assert len(written_through(daemon)) > 1

@@ -106,6 +106,22 @@ def test_a_full_disk_puts_bounces_off_while_lookups_go_on(small_disk: Path, min_
         until(lambda: taken_again(daemon, mint), "a bounce to be taken again", shown=daemon.log)
 
 
+def test_answering_before_the_commit_is_found_out_by_a_full_disk(small_disk: Path) -> None:
+    """Control: a daemon that answers before COMMIT says 250 to what no longer fits."""
+    with alive(
+        "tests.system.faulty", "answer_before_commit", database=small_disk / "bounced.db", settings={"smtp": {"min_free": "0B"}}
+    ) as daemon:
+        load = Load(daemon.smtp, Mint(daemon), clients=8)
+        load.start()
+        try:
+            until(lambda: "StoreFault" in daemon.log() or os.statvfs(small_disk).f_bavail == 0, "the disk to be full", shown=daemon.log)
+            load.wait_for(len(load.acknowledged) + 100)
+        finally:
+            load.stop()
+        with Mailer(daemon.door("socketmap")) as mailer:
+            assert mailer.missing(load.acknowledged)
+
+
 def test_another_program_that_reads_without_an_end_puts_bounces_off(figure: Callable[[str], None]) -> None:
     """Nobody can cut a foreign reader: at the log's limit bounces get 451, the log says why, mailers are answered; all is over with it."""
     with alive("tests.system.short_log") as daemon:
