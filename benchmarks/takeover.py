@@ -18,29 +18,26 @@ from pathlib import Path
 
 from bounced.address import AddressKey
 from bounced.policy import Policy
-from bounced.record import Cause, Imported
+from bounced.record import Cause
 from bounced.scope import EVERYWHERE
 from bounced.store.sqlite import SqliteStore
+from bounced.takeover import Taken
 
-COUNT = 300_000
+COUNT = 1_000_000
 AT_ONCE = 20_000
 ROUNDS = 3
 KEYS = sorted(AddressKey(f"user{number:08}@example{number % 1000}.org") for number in range(COUNT))
 
 
 def by_store(directory: Path) -> None:
-    """Take all over, as events in memory."""
+    """Take all over, as blocks in memory."""
 
     async def run() -> None:
         store = await SqliteStore.open(directory / "bounced.db", Policy())
         for begin in range(0, COUNT, AT_ONCE):
-            blocks = [
-                Imported(
-                    at=1_790_000_000, key=key, scope=EVERYWHERE, by="x", source="ses", cause=Cause.HARD, category="no-such-user", since=1
-                )
-                for key in KEYS[begin : begin + AT_ONCE]
-            ]
-            assert await store.take_over(blocks) == len(blocks)
+            keys = KEYS[begin : begin + AT_ONCE]
+            block = Taken(EVERYWHERE, Cause.HARD, "no-such-user", None, keys, [None] * len(keys))
+            assert await store.take_over([block], at=1_790_000_000, by="x", source="ses") == len(keys)
         await store.close()
 
     asyncio.run(run())

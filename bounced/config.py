@@ -19,6 +19,7 @@ from typing import Any, get_args
 from bounced.fault import OperatorFault
 from bounced.outcome import Category
 from bounced.outcome.causes import causes
+from bounced.policy import Policy, Treatment
 from bounced.settings import CATEGORIES, TREATMENTS, Config, Kind, shown
 
 
@@ -60,6 +61,26 @@ def _schema() -> Iterator[Setting]:
 
 _BY_PATH = {f"{setting.section}.{setting.name}": setting for setting in _schema()}
 _REQUIRED = {path for path, setting in _BY_PATH.items() if setting.default is None}
+
+
+def policy_of(config: Config) -> Policy:
+    """Return the policy: when an address is blocked."""
+    chosen = config.policy
+    categories = {
+        Category(name): Treatment(
+            action=treated.action, threshold=treated.threshold or chosen.soft_limit, expiry=treated.expiry, growth=treated.growth
+        )
+        for name, treated in config.category.items()
+        if treated != CATEGORIES[name]
+    }
+    return Policy(
+        soft_limit=chosen.soft_limit,
+        silence=chosen.silence,
+        categories=categories,
+        pass_complaints=frozenset(chosen.pass_complaints),
+        outage_guard=chosen.outage_guard,
+        outage_least=chosen.outage_least,
+    )
 
 
 def load(path: Path) -> Config:

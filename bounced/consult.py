@@ -23,7 +23,7 @@ from bounced.returnpath import Claims, Refusal, ReturnPath
 from bounced.scope import EVERYWHERE, Scope
 from bounced.store import TALLY_DAYS, Overview, Place, Recorded, Store, StoreFault, Tally, Unmatched
 from bounced.store.rows import without
-from bounced.takeover import Taken, imported
+from bounced.takeover import Taken
 
 TEXT = "recipient is on the suppression list ({cause}, {category}, {day})"
 """What the sender of a mail to a suppressed recipient is told."""
@@ -187,12 +187,10 @@ class Consult:
                 await self._tell(Released(at=self.now(), key=pseudonym, scope=scope, by=by, reason=without(reason, key)))
         return await self._tell(Released(at=self.now(), key=key, scope=scope, by=by, reason=reason))
 
-    async def take_over(self, blocks: Iterable[Taken], source: str, *, by: str) -> int:
+    async def take_over(self, blocks: Sequence[Taken], source: str, *, by: str) -> int:
         """Take over blocks of another list, all or none; return how many changed anything. Raises StoreFault."""
-        now = self.now()
-        events = imported(blocks, source, by=by, at=now)
-        changed = await self._store.take_over(events)
-        self._log.info("address.imported", source=source, count=len(events), changed=changed, by=by)
+        changed = await self._store.take_over(blocks, at=self.now(), by=by, source=source)
+        self._log.info("address.imported", source=source, count=sum(len(block.keys) for block in blocks), changed=changed, by=by)
         return changed
 
     async def forget(self, address: str, *, by: str, reason: str) -> bool:

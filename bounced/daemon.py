@@ -24,7 +24,7 @@ from bounced import alarm, metrics, sockets, systemd
 from bounced.address import AddressKey
 from bounced.archive import Archive
 from bounced.clock import Clock
-from bounced.config import changed, load
+from bounced.config import changed, load, policy_of
 from bounced.consult import Consult
 from bounced.fault import OperatorFault, OwnFault
 from bounced.http import HttpDoor
@@ -34,15 +34,13 @@ from bounced.keyfile import load_or_make
 from bounced.listen import QueryDoor, QuerySettings
 from bounced.log import setup
 from bounced.maildir import Maildir
-from bounced.outcome import Category
 from bounced.outcome.rows import RuleError
 from bounced.outcome.ruleset import RuleSet
-from bounced.policy import Policy, Treatment
 from bounced.provenance import Ours
 from bounced.record import Cause
 from bounced.relay import RelayDoor
 from bounced.returnpath import KeyRing, ReturnPath
-from bounced.settings import CATEGORIES, Config
+from bounced.settings import Config
 from bounced.smtp.certificate import SOON, Certificate
 from bounced.smtp.certificate import load as load_certificate
 from bounced.smtp.door import SmtpDoor, SmtpSettings
@@ -313,26 +311,6 @@ def _told(certificate: Certificate | None) -> ssl.SSLContext | None:
     if left < SOON:
         log.warning("smtp.certificate_expires", expires=certificate.expires, days_left=left)
     return certificate.context
-
-
-def policy_of(config: Config) -> Policy:
-    """Return the policy: when an address is blocked."""
-    chosen = config.policy
-    categories = {
-        Category(name): Treatment(
-            action=treated.action, threshold=treated.threshold or chosen.soft_limit, expiry=treated.expiry, growth=treated.growth
-        )
-        for name, treated in config.category.items()
-        if treated != CATEGORIES[name]
-    }
-    return Policy(
-        soft_limit=chosen.soft_limit,
-        silence=chosen.silence,
-        categories=categories,
-        pass_complaints=frozenset(chosen.pass_complaints),
-        outage_guard=chosen.outage_guard,
-        outage_least=chosen.outage_least,
-    )
 
 
 def rules_of(config: Config) -> RuleSet:

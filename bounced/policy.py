@@ -338,7 +338,7 @@ def no_firmer(imported: Cause, blocked: Cause) -> bool:
 def _imported(record: AddressRecord, event: Imported) -> AddressRecord:
     """Take over another list's block, unless a person released the address since, or it is blocked as firmly."""
     standing = record.standing(event.scope)
-    if any((one.released_at or -1) >= event.since for one in (standing, record.standing(EVERYWHERE))):
+    if any(one.released_at is not None and one.released_at >= event.since for one in (standing, record.standing(EVERYWHERE))):
         return record
     blocked = _block(standing, event.cause, event.category, event.at, _MANUAL)
     if blocked is standing:

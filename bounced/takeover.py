@@ -7,27 +7,47 @@ otherwise: a row that is no block is rejected with the reason.
 
 import csv
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
+from itertools import chain, groupby, islice
+from typing import NamedTuple
 
-import msgspec
-
-from bounced.address import AddressError, AddressKey, address_key
+from bounced.address import AddressError, AddressKey, address_keys
 from bounced.outcome import Category
 from bounced.record import OPT_OUT, Cause, Imported
 from bounced.scope import EVERYWHERE, Scope, ScopeError, parse_scope
 
-Row = Mapping[str, object]
-Kind = tuple[Cause, str]
-"""Cause and category of a block."""
 
-BOUNCED: Kind = (Cause.HARD, Category.UNDETERMINED.value)
-COMPLAINED: Kind = (Cause.COMPLAINT, Category.COMPLAINT.value)
-LEFT: Kind = (Cause.COMPLAINT, OPT_OUT)
-BY_HAND: Kind = (Cause.MANUAL, "manual")
+class Kind(NamedTuple):
+    """What a block is, but for whom it blocks and since when. `scope` is None where the list does not tell a stream."""
+
+    cause: Cause
+    category: str
+    scope: Scope | None = None
+    until: int | None = None
+
+
+class Taken(NamedTuple):
+    """Blocks of another list that are alike but for address and date: of `keys`, each `since` the time in its place, None if untold.
+
+    In columns, since they come by the million.
+    """
+
+    scope: Scope
+    cause: Cause
+    category: str
+    until: int | None
+    keys: list[AddressKey]
+    since: list[int | None]
+
+
+BOUNCED = Kind(Cause.HARD, Category.UNDETERMINED.value)
+COMPLAINED = Kind(Cause.COMPLAINT, Category.COMPLAINT.value)
+LEFT = Kind(Cause.COMPLAINT, OPT_OUT)
+BY_HAND = Kind(Cause.MANUAL, "manual")
 
 _STATUSES = {
     "5.1.1": Category.NO_SUCH_USER,
@@ -40,17 +60,6 @@ _STATUSES = {
 
 class NoBlockError(ValueError):
     """The row names nobody who must not be mailed; the message says why and repeats no stranger's text."""
-
-
-class Taken(msgspec.Struct, frozen=True):
-    """A block of another list. `since` is None where it does not say when. A Struct, as they are made by the million (see record)."""
-
-    key: AddressKey
-    scope: Scope
-    cause: Cause
-    category: str
-    since: int | None = None
-    until: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +79,8 @@ class Form:
     """Whether it has no other columns: these few alone could be anybody's."""
 
 
-def form_of(columns: Iterable[str]) -> Form | None:
+@lru_cache(256)
+def form_of(columns: tuple[str, ...]) -> Form | None:
     """Return the form that has these columns; None if there is no column of addresses."""
     folded = [_folded(column) for column in columns]
     for form in FORMS:
@@ -83,84 +93,155 @@ def form_of(columns: Iterable[str]) -> Form | None:
     return None
 
 
-def taken(row: Row, form: Form, scope: Scope = EVERYWHERE) -> Taken:
-    """Return the block that a row tells, by folded column names. Raises NoBlockError, also for what is no address."""
-    cause, category = _kind(form.kind, tuple([row.get(name) for name in form.told_by])) if form.told_by else form.kind(())
-    written = row.get(form.address)
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some rows of a list, one after the other. `line` tells where each of `rows` ends; `column` gives what stands under a folded name.
+
+    `form` is None where no column holds addresses.
+    """
+
+    form: Form | None
+    line: Sequence[int]
+    rows: Sequence[Sequence[str]]
+    column: Callable[[str], Sequence[str]]
+
+
+def blocks_of(page: Page, scope: Scope = EVERYWHERE) -> tuple[list[Taken], dict[int, str]]:
+    """Return the blocks of a page, in `scope` where a row tells no stream, and by its place in it why a row is none."""
+    form = page.form
+    if form is None:
+        return [], dict.fromkeys(range(len(page.rows)), "no column holds an address")
+    written = page.column(form.address)
+    if form.name == OURS:
+        # So our export keeps a spreadsheet from taking it for a formula.
+        written = [text[1:] if text[:1] == "'" and text[1:2] in set("=+-@") else text for text in written]
+    keys, no_keys = address_keys(written)
+    told = list(zip(*map(page.column, form.told_by), strict=True)) if form.told_by else [()] * len(keys)
+    kinds = {cells: _kind(form, cells) for cells in set(told)}
+    dates = page.column(form.since) if form.since else [""] * len(keys)
+    moments = {date: _moment(date) for date in set(dates)}
+    since = [moments[date] for date in dates]
+    if len(kinds) == 1 and not no_keys and isinstance(kind := kinds[told[0]], Kind):
+        return [Taken(kind.scope or scope, kind.cause, kind.category, kind.until, keys, since)], {}
+    return _apart(zip(keys, told, since, strict=True), kinds, no_keys, scope)
+
+
+def _apart(
+    rows: Iterable[tuple[AddressKey, tuple[str, ...], int | None]],
+    kinds: Mapping[tuple[str, ...], Kind | str],
+    no_keys: Mapping[int, AddressError],
+    scope: Scope,
+) -> tuple[list[Taken], dict[int, str]]:
+    """Sort rows by what they are, each kind in the order of the list."""
+    alike: dict[Kind, tuple[list[AddressKey], list[int | None]]] = {}
+    columns = {cells: alike.setdefault(kind, ([], [])) for cells, kind in kinds.items() if isinstance(kind, Kind)}
+    refused: dict[int, str] = {}
+    for place, (key, cells, moment) in enumerate(rows):
+        if cells not in columns:
+            refused[place] = str(kinds[cells])
+        elif place in no_keys:
+            refused[place] = str(no_keys[place])
+        else:
+            of_kind, times = columns[cells]
+            of_kind.append(key)
+            times.append(moment)
+    return [Taken(kind.scope or scope, kind.cause, kind.category, kind.until, *found) for kind, found in alike.items() if found[0]], refused
+
+
+def _kind(form: Form, cells: tuple[str, ...]) -> Kind | str:
+    """Return what a row is, or why it is no block."""
     try:
-        if form.name == OURS and isinstance(written, str) and written[:1] == "'" and written[1:2] in "=+-@":
-            written = written[1:]  # so our export keeps a spreadsheet from taking it for a formula
-        key = address_key(written.strip() if isinstance(written, str) else "")
-        if form.name == OURS:
-            scope = _scope(row.get("scope"), scope)
-    except (AddressError, ScopeError) as error:
-        raise NoBlockError(str(error)) from None
-    until = _moment(row.get("until")) if form.name == OURS else None
-    return Taken(key, scope, cause, category, _moment(row.get(form.since)) if form.since else None, until)
+        return form.kind(tuple(cell.strip().lower() for cell in cells))
+    except (NoBlockError, ScopeError) as error:
+        return str(error)
 
 
-@lru_cache(4096)
-def _kind(kind: Callable[[tuple[str, ...]], Kind], cells: tuple[object, ...]) -> Kind:
-    return kind(tuple("" if cell is None else str(cell).strip().lower() for cell in cells))
+def imported(block: Taken, key: AddressKey, since: int | None, *, at: int, by: str, source: str) -> Imported:
+    """Return the event of taking one address over at a time: a block that has no date, or one of the future, began then."""
+    return Imported(
+        at=at,
+        key=key,
+        scope=block.scope,
+        by=by,
+        source=source,
+        cause=block.cause,
+        category=block.category,
+        since=at if since is None else min(since, at),
+        until=block.until,
+    )
 
 
-def _scope(written: object, otherwise: Scope) -> Scope:
-    return otherwise if written in (None, "", EVERYWHERE) else parse_scope(str(written))
-
-
-def imported(blocks: Iterable[Taken], source: str, *, by: str, at: int) -> list[Imported]:
-    """Return the events of taking blocks over at a time: one that has no date, or one of the future, began then."""
-    return [
-        Imported(
-            at=at,
-            key=one.key,
-            scope=one.scope,
-            by=by,
-            source=source,
-            cause=one.cause,
-            category=one.category,
-            since=at if one.since is None else min(one.since, at),
-            until=one.until,
-        )
-        for one in blocks
-    ]
-
-
-def rows_of_csv(lines: Iterable[str]) -> Iterator[tuple[int, Row, Form]]:
-    """Read a list with columns, or one address a line; give the number of the line, the row by folded names, and the form."""
-    reader = csv.reader(_without_mark(lines))
+def pages_of_csv(lines: Iterable[str], rows_of_each: int) -> Iterator[Page]:
+    """Read a list with columns, or one address a line. Raises csv.Error."""
+    lines = iter(lines)
+    # The mark that Excel and others begin with.
+    reader = csv.reader(chain([line.removeprefix("\ufeff") for line in islice(lines, 1)], lines))
     form: Form | None = None
-    names: list[str] = []
-    for cells in reader:
-        if not cells or (cells[0].startswith("#") and "@" not in cells[0]):
-            continue
-        if form is None:
-            form = form_of(cells)
-            names = [_folded(cell) for cell in cells]
-            if form is not None:
-                continue
-            form, names = _PLAIN, ["address"]
-        yield reader.line_num, dict(zip(names, cells, strict=False)), form
+    names: dict[str, int] = {}
+    ended = 0
+    while rows := list(islice(reader, rows_of_each)):
+        begin, ended = ended, reader.line_num
+        line: Sequence[int] = range(begin + 1, ended + 1) if ended - begin == len(rows) else _ends(rows, begin)
+        if not all(rows) or any(cells[0][:1] == "#" for cells in rows):
+            told = [place for place, cells in enumerate(rows) if cells and not (cells[0].startswith("#") and "@" not in cells[0])]
+            rows, line = [rows[place] for place in told], [line[place] for place in told]
+        if form is None and rows:
+            form = form_of(tuple(rows[0]))
+            names = {_folded(cell): place for place, cell in enumerate(rows[0])}
+            if form is None:
+                form, names = _PLAIN, {"address": 0}
+            else:
+                rows, line = rows[1:], line[1:]
+        if rows:
+            yield Page(form, line, rows, _columns(rows, names))
 
 
-def rows_of_json(content: object) -> Iterator[tuple[int, Row, Form | None]]:
+def _ends(rows: Sequence[Sequence[str]], begin: int) -> Sequence[int]:
+    """Return the lines in which rows end, some of which have line ends within."""
+    ends = []
+    for cells in rows:
+        begin += 1 + sum(cell.count("\n") + cell.count("\r") - cell.count("\r\n") for cell in cells)
+        ends.append(begin)
+    return ends
+
+
+def _columns(rows: Sequence[Sequence[str]], names: dict[str, int]) -> Callable[[str], Sequence[str]]:
+    def column(name: str) -> Sequence[str]:
+        place = names.get(name)
+        if place is None:
+            return [""] * len(rows)
+        try:
+            return [cells[place] for cells in rows]
+        except IndexError:
+            return [cells[place] if place < len(cells) else "" for cells in rows]
+
+    return column
+
+
+def pages_of_rows(rows: Iterable[tuple[int, dict[object, object]]], rows_of_each: int) -> Iterator[Page]:
+    """Read rows that name their columns, each with its number."""
+    named = ((number, {_folded(str(name)): "" if value is None else str(value) for name, value in row.items()}) for number, row in rows)
+    for form, alike in groupby(named, lambda pair: form_of(tuple(pair[1]))):
+        while some := list(islice(alike, rows_of_each)):
+            yield Page(form, [number for number, _ in some], [list(row.values()) for _, row in some], _fields([row for _, row in some]))
+
+
+def _fields(rows: Sequence[dict[str, str]]) -> Callable[[str], Sequence[str]]:
+    return lambda name: [row.get(name, "") for row in rows]
+
+
+def rows_in(content: object) -> Iterator[dict[object, object]]:
     """Find the rows in what an API gave, however deep the list lies in it."""
-    for number, row in enumerate(_objects(content), 1):
-        folded = {_folded(str(name)): value for name, value in row.items()}
-        yield number, folded, form_of(folded)
-
-
-def _objects(content: object) -> Iterator[dict[object, object]]:
     match content:
         case list():
             for item in content:
-                yield from _objects(item)
-        case dict() if any(isinstance(value, list) for value in content.values()) and not form_of(map(str, content)):
+                yield from rows_in(item)
+        case dict() if any(isinstance(value, list) for value in content.values()) and not form_of(tuple(map(str, content))):
             for value in content.values():
                 if isinstance(value, list):
-                    yield from _objects(value)
+                    yield from rows_in(value)
         case dict() if set(content) == {"data"} or (content.keys() <= {"data", "meta", "paging"} and "data" in content):
-            yield from _objects(content["data"])
+            yield from rows_in(content["data"])
         case dict():
             yield content
         case str():
@@ -173,20 +254,12 @@ def _folded(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def _without_mark(lines: Iterable[str]) -> Iterator[str]:
-    """Take the byte order mark away that Excel and others begin with."""
-    first = True
-    for line in lines:
-        yield line.removeprefix("\ufeff") if first else line
-        first = False
-
-
 _ISO = re.compile(r"\d{4}-\d\d-\d\d")
 
 
-def _moment(written: object) -> int | None:
+def _moment(written: str) -> int | None:
     """Read a time as Unix seconds, in any of the ways that lists have; UTC where no zone is told. None for none that can be."""
-    text = written.strip() if isinstance(written, str) else str(written or "")
+    text = written.strip()
     if not text:
         return None
     if text.isascii() and text.isdigit():
@@ -206,7 +279,7 @@ def _bounce(cells: tuple[str, ...]) -> Kind:
     if status.startswith("4") or (found and found[0].startswith("4")):
         raise NoBlockError("it failed for a while only")
     category = _STATUSES.get(found[0]) if found else None
-    return (Cause.HARD, category.value) if category else BOUNCED
+    return Kind(Cause.HARD, category.value) if category else BOUNCED
 
 
 def _by_word(words: Mapping[str, Kind]) -> Callable[[tuple[str, ...]], Kind]:
@@ -222,10 +295,10 @@ def _by_word(words: Mapping[str, Kind]) -> Callable[[tuple[str, ...]], Kind]:
 
 
 def _ours(cells: tuple[str, ...]) -> Kind:
-    try:
-        return Cause(cells[0]), cells[1] or "manual"
-    except ValueError:
-        raise NoBlockError("its cause is no word of ours") from None
+    cause, category, scope, until = cells
+    if cause not in set(Cause):
+        raise NoBlockError("its cause is no word of ours")
+    return Kind(Cause(cause), category or "manual", None if scope in {"", EVERYWHERE} else parse_scope(scope), _moment(until.upper()))
 
 
 def _always(kind: Kind) -> Callable[[tuple[str, ...]], Kind]:
@@ -268,7 +341,7 @@ _STATUS_AND_REPLY, _CODE_AND_ERROR = ("status", "reason"), ("code", "error")
 FORMS = tuple(
     Form(name, frozenset(needs.removesuffix(" only").split()), needs.split()[0], kind, tuple(told_by), since, needs.endswith(" only"))
     for name, needs, kind, told_by, since in (
-        (OURS, "address scope cause category", _ours, ("cause", "category"), "since"),
+        (OURS, "address scope cause category", _ours, ("cause", "category", "scope", "until"), "since"),
         ("ses", "emailaddress reason lastupdatetime", _by_word(_SES), ("reason",), "lastupdatetime"),
         ("postmark", "emailaddress suppressionreason", _by_word(_POSTMARK), ("suppressionreason",), "createdat"),
         ("ses", "emailaddress reason", _by_word(_SES), ("reason",), None),

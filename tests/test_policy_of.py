@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from bounced.config import load
-from bounced.daemon import policy_of
+from bounced.config import load, policy_of
 from bounced.outcome import Category
 from bounced.policy import Effect, Policy, Treatment
 

@@ -1,43 +1,43 @@
 """The lists of others: each form is recognized by its columns, told in our words, and what is no block is rejected."""
 
 import json
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bounced.address import AddressKey, address_keys
 from bounced.record import Cause
 from bounced.scope import EVERYWHERE, Scope
-from bounced.takeover import NoBlockError, Taken, imported, rows_of_csv, rows_of_json, taken
+from bounced.takeover import Page, Taken, blocks_of, imported, pages_of_csv, pages_of_rows, rows_in
 
 AT = 1_586_552_585  # 2020-04-10 21:03:05 UTC
-JOE = "joe@example.org"
+JOE = AddressKey("joe@example.org")
 
 
-def of_csv(text: str) -> list[tuple[str, Taken | str]]:
-    """Read a list; give form and block, or the reason why it is none."""
+def read(pages: Iterable[Page]) -> list[tuple[str, Taken | str]]:
+    """Give, for each row, the form and the block, or the reason why it is none; the blocks of a page before what it refuses."""
     found: list[tuple[str, Taken | str]] = []
-    for _, row, form in rows_of_csv(text.splitlines(keepends=True)):
-        try:
-            found.append((form.name, taken(row, form)))
-        except NoBlockError as error:
-            found.append((form.name, str(error)))
+    for page in pages:
+        blocks, refused = blocks_of(page)
+        name = page.form.name if page.form else ""
+        for one in blocks:
+            found += [(name, one._replace(keys=[key], since=[since])) for key, since in zip(one.keys, one.since, strict=True)]
+        found += [(name, why) for why in refused.values()]
     return found
+
+
+def of_csv(text: str, rows_of_each: int = 2000) -> list[tuple[str, Taken | str]]:
+    return read(pages_of_csv(text.splitlines(keepends=True), rows_of_each))
 
 
 def of_json(content: object) -> list[tuple[str, Taken | str]]:
-    found: list[tuple[str, Taken | str]] = []
-    for _, row, form in rows_of_json(content):
-        assert form is not None
-        try:
-            found.append((form.name, taken(row, form)))
-        except NoBlockError as error:
-            found.append((form.name, str(error)))
-    return found
+    return read(pages_of_rows(enumerate(rows_in(content), 1), 2000))
 
 
 def block(cause: Cause, category: str, since: int | None = AT) -> Taken:
-    return Taken(JOE, EVERYWHERE, cause, category, since)
+    return Taken(EVERYWHERE, cause, category, None, [JOE], [since])
 
 
 HARD, COMPLAINT, LEFT, MANUAL = (
@@ -156,15 +156,60 @@ def test_a_stream_of_our_own_export_is_kept() -> None:
     """A block of one stream stays in it; one that names no stream that could be is rejected."""
     head = "address,scope,cause,category,since,until\n"
     ((_, found),) = of_csv(f"{head}{JOE},news,complaint,complaint,{AT},{AT + 9}\n")
-    assert found == Taken(JOE, Scope("news"), Cause.COMPLAINT, "complaint", AT, AT + 9)
+    assert found == Taken(Scope("news"), Cause.COMPLAINT, "complaint", AT + 9, [JOE], [AT])
     assert "a scope is" in str(of_csv(f"{head}{JOE},Bad Scope,hard,x,,\n")[0][1])
 
 
 def test_dates_that_cannot_be_are_of_the_import() -> None:
     """A block without a date, or with one of the future, began when it was taken over."""
-    blocks = [Taken(JOE, EVERYWHERE, Cause.HARD, "undetermined", since) for since in (None, AT + 999, 5)]
+    events = [imported(block(Cause.HARD, "undetermined"), JOE, since, at=AT, by="olga", source="list") for since in (None, AT + 999, 5)]
 
-    assert [event.since for event in imported(blocks, "list", by="olga", at=AT)] == [AT, AT, 5]
+    assert [event.since for event in events] == [AT, AT, 5]
+
+
+ODD = """email,reason,created
+joe@example.org,"two
+lines, one row",1586552585
+JOE@Example.Org,x,2020-04-10 21:03:05
+# a comment
+=1,x,1586552585
+
+short@example.org
+ blanks@example.org ,x,never
+a..b@example.org,x,1
+j@x.example,x,0001-01-01T00:00:00
+joe@-bad.example,x,1
+"""
+
+
+@pytest.mark.parametrize("rows_of_each", [1, 2, 3, 100])
+def test_the_size_of_pages_does_not_matter(rows_of_each: int) -> None:
+    """However many rows are read at once, each is the same block or is refused with its line, where it ends, and its text."""
+    taken: dict[str, int | None] = {}
+    refused: dict[int, str] = {}
+    for page in pages_of_csv(ODD.splitlines(keepends=True), rows_of_each):
+        blocks, why = blocks_of(page)
+        assert all(one.cause is Cause.HARD for one in blocks)
+        taken |= {key: since for one in blocks for key, since in zip(one.keys, one.since, strict=True)}
+        refused |= {page.line[place]: page.rows[place][0] for place in why}
+
+    assert taken == {
+        "joe@example.org": AT,
+        "short@example.org": None,
+        "blanks@example.org": None,
+        "a..b@example.org": 1,
+        "j@x.example": -62_135_596_800,
+    }
+    assert refused == {6: "=1", 12: "joe@-bad.example"}
+
+
+@given(st.lists(st.one_of(st.text(max_size=8), st.from_regex(r"\A[A-Za-z.-]{0,3}@[A-Za-z0-9.-]{0,9}\n?\Z"), st.emails())))
+def test_many_addresses_are_read_as_each_alone(written: list[str]) -> None:
+    """What is read together is what each gives by itself, without the blanks around it."""
+    together, refused = address_keys(written)
+    for place, text in enumerate(written):
+        (alone,), why = address_keys([f" {text}"])  # a blank is no plain address, so it is read by itself
+        assert (together[place], place in refused) == (alone, 0 in why)
 
 
 @given(st.text())
@@ -187,9 +232,6 @@ def test_any_text_is_read(text: str) -> None:
 )
 def test_any_json_is_read(content: object) -> None:
     """Whatever JSON it is, no row of it raises."""
-    for _, row, form in rows_of_json(json.loads(json.dumps(content))):
-        if form is not None:
-            try:
-                taken(row, form)
-            except NoBlockError:
-                pass
+    of_json(json.loads(json.dumps(content)))
+    for column in ("email", "status", "reason", "created"):
+        of_json([{"email": JOE, "status": "5.1.1", "reason": "x", "created": AT} | {column: content}])

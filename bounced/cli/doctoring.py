@@ -104,7 +104,7 @@ def _names(config_file: Path, settings: Config, nameserver: str | None) -> Itera
 
 
 def _drill(config_file: Path, settings: Config) -> Iterable[Finding]:
-    from bounced.daemon import policy_of, rules_of  # noqa: PLC0415 - see running._serve
+    from bounced.daemon import rules_of  # noqa: PLC0415 - see running._serve
     from bounced.doctor.drill import Places, drilled  # noqa: PLC0415
 
     def asking(method: str, path: str, words: Mapping[str, str]) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def _drill(config_file: Path, settings: Config) -> Iterable[Finding]:
     if listener is None:
         return [failure("drill", "the configuration names no listener for bounces", "Set smtp.listen or lmtp.socket.")]
     places = Places(listener=listener, sockets={name: place for name, place in sockets.items() if place is not None})
-    return drilled(asking, places, rules_of(settings), policy_of(settings))
+    return drilled(asking, places, rules_of(settings), config.policy_of(settings))
 
 
 def _listener(settings: Config) -> tuple[str, int] | Path | None:

@@ -14,20 +14,18 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import IO
 
 import click
 
 from bounced import config
-from bounced.cli.base import EX_DATA, EX_NO_INPUT, LONG_SECONDS, Refused, ask, plain
+from bounced.cli.base import EX_NO_INPUT, LONG_SECONDS, Refused, ask, plain
 from bounced.scope import EVERYWHERE, Scope, ScopeError, parse_scope
-from bounced.takeover import Form, NoBlockError, Row, Taken, imported, rows_of_csv, rows_of_json, taken
+from bounced.takeover import Form, Page, Taken, blocks_of, pages_of_csv, pages_of_rows, rows_in
 
 _AT_ONCE = 2000
 _AT_ONCE_OFFLINE = 20_000
-_SHOWN_EVERY = 1000
 Take = Callable[[Sequence[Taken], str], Awaitable[int]]
 """Has blocks taken over under the name of their source; gives how many changed anything."""
 
@@ -83,7 +81,11 @@ def _stream(config_file: Path, scope: str | None) -> Scope:
 
 def _by_daemon(config_file: Path) -> Take:
     async def take(blocks: Sequence[Taken], source: str) -> int:
-        rows = [(one.key, one.scope, one.cause.value, one.category, one.since, one.until) for one in blocks]
+        rows = [
+            (key, one.scope, one.cause.value, one.category, since, one.until)
+            for one in blocks
+            for key, since in zip(one.keys, one.since, strict=True)
+        ]
         return int(ask(config_file, "POST", "/v1/import", {"source": source, "blocks": rows}, LONG_SECONDS)["changed"])
 
     return take
@@ -92,7 +94,6 @@ def _by_daemon(config_file: Path) -> Take:
 async def _offline(config_file: Path, paths: Sequence[Path], run: "_Run") -> None:
     import time  # noqa: PLC0415 - as the rest here, for this alone
 
-    from bounced.daemon import policy_of  # noqa: PLC0415 - see running._serve
     from bounced.store.sqlite import SqliteStore  # noqa: PLC0415
 
     settings = config.load(config_file)
@@ -102,9 +103,9 @@ async def _offline(config_file: Path, paths: Sequence[Path], run: "_Run") -> Non
         os.setgid(owner.st_gid)
         os.setuid(owner.st_uid)
     by = f"import by {getpass.getuser()}"
-    store = await SqliteStore.open(settings.store.database, policy_of(settings))
+    store = await SqliteStore.open(settings.store.database, config.policy_of(settings))
     try:
-        await run.all(paths, lambda blocks, source: store.take_over(imported(blocks, source, by=by, at=int(time.time()))), _AT_ONCE_OFFLINE)
+        await run.all(paths, lambda blocks, source: store.take_over(blocks, at=int(time.time()), by=by, source=source), _AT_ONCE_OFFLINE)
     finally:
         await store.close()
 
@@ -120,7 +121,7 @@ class _Run:
         self._write = reject
 
     async def all(self, paths: Sequence[Path], take: Take, at_once: int) -> None:
-        """Take all files over, so many blocks at once."""
+        """Take all files over, so many rows at once."""
         from rich.console import Console  # noqa: PLC0415 - see running
         from rich.progress import Progress  # noqa: PLC0415
 
@@ -128,41 +129,45 @@ class _Run:
             for path in paths:
                 with _opened(path) as file:
                     task = bar.add_task(plain(path.name), total=os.fstat(file.fileno()).st_size or None)
-                    blocks = self._blocks(path, file, lambda file=file, task=task: bar.update(task, completed=file.buffer.tell()))  # type: ignore[misc]
-                    while batch := list(islice(blocks, at_once)):
-                        if not self.dry_run:
-                            self.sums.changed += await take(batch, self._named(path))
+                    blocks = self._blocks(path, _pages(path, file, at_once))
+                    found = await asyncio.to_thread(next, blocks, None)
+                    while found is not None:
+                        bar.update(task, completed=file.buffer.tell())  # type: ignore[attr-defined]
+                        # The next are read while these are written: SQLite lets go of Python's lock meanwhile.
+                        found, changed = await asyncio.gather(
+                            asyncio.to_thread(next, blocks, None), take(found, self._named(path)) if not self.dry_run else _nothing()
+                        )
+                        self.sums.changed += changed
                     bar.remove_task(task)
 
     def _named(self, path: Path) -> str:
         form = self._form.name if self._form else "list"
         return self._source or f"{form}, {plain(path.name)}"[:200]
 
-    def _blocks(self, path: Path, file: IO[str], shown: Callable[[], None]) -> Iterator[Taken]:
+    def _blocks(self, path: Path, pages: Iterator[Page]) -> Iterator[Sequence[Taken]]:
         """Give what is to be taken over; count it, and reject the rest."""
-        forms, causes, scope = self.sums.forms, self.sums.causes, self._scope
         self._form: Form | None = None
-        for count, (line, row, form) in enumerate(_rows(path, file)):
-            if count % _SHOWN_EVERY == 0:
-                shown()
-            try:
-                if form is None:
-                    raise NoBlockError("no column holds an address")  # noqa: TRY301 - told as every other
-                block = taken(row, form, scope)
-            except NoBlockError as error:
-                self._reject(path, line, str(error), row)
-                continue
-            self._form = form
-            forms[form.name] += 1
-            causes[block.cause] += 1
-            yield block
+        for page in pages:
+            blocks, refused = blocks_of(page, self._scope)
+            for place, why in refused.items():
+                self._reject(path, page.line[place], why, page.rows[place])
+            if page.form is not None and blocks:
+                self.sums.forms[page.form.name] += sum(len(block.keys) for block in blocks)
+                for block in blocks:
+                    self.sums.causes[block.cause] += len(block.keys)
+                self._form = self._form or page.form
+                yield blocks
 
-    def _reject(self, path: Path, line: int, why: str, row: Row) -> None:
+    def _reject(self, path: Path, line: int, why: str, row: Sequence[str]) -> None:
         self.sums.rejected += 1
         if self._write:
             # A cell that begins so is a formula to a spreadsheet.
-            text = plain(" ".join(str(value) for value in row.values()))[:500]
+            text = plain(" ".join(row))[:500]
             self._write((plain(str(path)), line, why, f"'{text}" if text[:1] in "=+-@\t" else text))
+
+
+async def _nothing() -> int:
+    return 0
 
 
 def _opened(path: Path) -> IO[str]:
@@ -173,21 +178,26 @@ def _opened(path: Path) -> IO[str]:
         sys.exit(EX_NO_INPUT)
 
 
-def _rows(path: Path, file: IO[str]) -> Iterator[tuple[int, Row, Form | None]]:
+def _pages(path: Path, file: IO[str], rows_of_each: int) -> Iterator[Page]:
     first = file.buffer.peek(64).lstrip(b"\xef\xbb\xbf \t\r\n")[:1]  # type: ignore[attr-defined]
-    if first not in (b"{", b"["):
-        yield from rows_of_csv(iter(file.readline, ""))
-        return
-    content = file.read()
-    try:
-        yield from rows_of_json(json.loads(content.removeprefix("\ufeff")))
-    except ValueError:
+    if first not in {b"{", b"["}:
         try:
-            for number, line in enumerate(content.splitlines(), 1):
-                yield from ((number, row, form) for _, row, form in rows_of_json(json.loads(line) if line.strip() else []))
-        except (ValueError, RecursionError):
-            click.echo(f"bounced: {plain(str(path))} is neither JSON nor lines of JSON", err=True)
-            sys.exit(EX_DATA)
+            yield from pages_of_csv(file, rows_of_each)
+        except csv.Error as error:
+            raise Refused(f"{plain(str(path))} is no CSV: {error}") from None
+        return
+    content = file.read().removeprefix("\ufeff")
+    rows: Iterator[tuple[int, dict[object, object]]]
+    try:
+        whole = json.loads(content)
+    except ValueError:
+        rows = ((number, row) for number, line in enumerate(content.splitlines(), 1) if line.strip() for row in rows_in(json.loads(line)))
+    else:
+        rows = enumerate(rows_in(whole), 1)
+    try:
+        yield from pages_of_rows(rows, rows_of_each)
+    except (ValueError, RecursionError):
+        raise Refused(f"{plain(str(path))} is neither JSON nor lines of JSON") from None
 
 
 def _report(run: _Run) -> None:

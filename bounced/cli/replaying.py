@@ -43,10 +43,9 @@ def replay_(config_file: Path, policy_file: Path, json_: bool) -> None:
     from rich.console import Console  # noqa: PLC0415 - see running
     from rich.progress import Progress  # noqa: PLC0415
 
-    from bounced.daemon import policy_of  # noqa: PLC0415
     from bounced.store.reader import SqliteReader  # noqa: PLC0415
 
-    policy = policy_of(config.load(policy_file))
+    policy = config.policy_of(config.load(policy_file))
     sums, now = _Sum(), int(time.time())
     with (
         closing(SqliteReader(config.load(config_file).store.database)) as past,

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from bounced import __version__, metrics
-from bounced.address import AddressError, AddressKey, address_key
+from bounced.address import AddressError, AddressKey, address_key, address_keys
 from bounced.consult import Consult
 from bounced.fault import OwnFault
 from bounced.http.words import (
@@ -59,7 +59,7 @@ from bounced.http.words import (
 )
 from bounced.incident import Kind, Ruling, advice
 from bounced.query import Check, Sign, Suppressed, Trouble
-from bounced.record import AddressRecord, AnyEvent, Standing
+from bounced.record import AddressRecord, AnyEvent, Cause, Standing
 from bounced.returnpath import Refusal
 from bounced.scope import EVERYWHERE, Scope
 from bounced.store import NoSuchIncident
@@ -156,11 +156,18 @@ async def _delivered(consult: Consult, asked: AskedOfMail, by: str) -> Noted:
 
 
 async def _import(consult: Consult, asked: AskedOfImport, by: str) -> TakenOver:
-    blocks = [
-        Taken(address_key(one.address), _declared(consult, one.scope, or_everywhere=True), one.cause, one.category, one.since, one.until)
-        for one in asked.blocks
-    ]
-    return TakenOver(await consult.take_over(blocks, asked.source, by=by))
+    keys, refused = address_keys([one.address for one in asked.blocks])
+    for error in refused.values():
+        raise error
+    for scope in {one.scope for one in asked.blocks}:
+        _declared(consult, scope, or_everywhere=True)
+    alike: dict[tuple[str, Cause, str, int | None], Taken] = {}
+    for key, one in zip(keys, asked.blocks, strict=True):
+        kind = (one.scope, one.cause, one.category, one.until)
+        taken = alike.get(kind) or alike.setdefault(kind, Taken(Scope(one.scope), one.cause, one.category, one.until, [], []))
+        taken.keys.append(key)
+        taken.since.append(one.since)
+    return TakenOver(await consult.take_over(tuple(alike.values()), asked.source, by=by))
 
 
 async def _health(consult: Consult, _: Asked, __: str) -> Health:

@@ -12,8 +12,9 @@ from typing import NamedTuple, Protocol
 from bounced.address import AddressKey
 from bounced.fault import OwnFault
 from bounced.incident import Incident, Ruling
-from bounced.record import AddressRecord, AnyEvent, Cause, Imported, Standing
+from bounced.record import AddressRecord, AnyEvent, Cause, Standing
 from bounced.scope import Scope
+from bounced.takeover import Taken
 
 Place = tuple[AddressKey, Scope]
 """Where a standing is in the order of all."""
@@ -90,8 +91,10 @@ class Store(Protocol):
         """Add an event and step its record, in one transaction. Returns when it is durable. Waiting calls share a transaction."""
         ...
 
-    async def take_over(self, blocks: Sequence[Imported]) -> int:
+    async def take_over(self, blocks: Sequence[Taken], *, at: int, by: str, source: str) -> int:
         """Add the blocks of another list, all in one transaction, and return how many changed anything; the others are not recorded.
+
+        `at` is the time, `by` who brings the list, `source` its name.
 
         Made for many thousands at once, best in the order of their addresses.
         """

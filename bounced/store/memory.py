@@ -12,7 +12,7 @@ from bounced.address import AddressKey
 from bounced.guard import Watch
 from bounced.incident import Act, Incident, Kind, Ruling
 from bounced.policy import Policy, adds, fold, step
-from bounced.record import AddressRecord, AnyEvent, Bounced, Imported, Standing
+from bounced.record import AddressRecord, AnyEvent, Bounced, Standing
 from bounced.scope import EVERYWHERE, Scope
 from bounced.store import (
     MOST_UNMATCHED,
@@ -26,6 +26,7 @@ from bounced.store import (
     incidents,
 )
 from bounced.store.rows import detail_without, event_of, event_row, replayed, token_of, unmatched_of, without
+from bounced.takeover import Taken, imported
 
 
 class MemoryStore:
@@ -59,14 +60,15 @@ class MemoryStore:
         held = guarded.held if isinstance(guarded, Bounced) else None
         return Recorded(before, after, fresh=True, held=held, turned=(*outages, *incidents.told(self._shelf, guarded)))
 
-    async def take_over(self, blocks: Sequence[Imported]) -> int:
+    async def take_over(self, blocks: Sequence[Taken], *, at: int, by: str, source: str) -> int:
         """Add the blocks of another list; return how many changed anything. Raises StoreFault."""
         changed = 0
         for block in blocks:
-            before = self.look_up(block.key)
-            if step(before, block, self._policy).standings != before.standings:
-                await self.record(block)
-                changed += 1
+            for key, since in zip(block.keys, block.since, strict=True):
+                event, before = imported(block, key, since, at=at, by=by, source=source), self.look_up(key)
+                if step(before, event, self._policy).standings != before.standings:
+                    await self.record(event)
+                    changed += 1
         return changed
 
     async def intern(self, opaque_id: str, key: AddressKey) -> None:

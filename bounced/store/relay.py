@@ -20,10 +20,11 @@ import msgspec
 from bounced.address import AddressKey
 from bounced.fault import OperatorFault
 from bounced.incident import Incident, Ruling
-from bounced.record import AnyEvent, Imported
+from bounced.record import AnyEvent
 from bounced.store import NoSuchIncident, Recorded, Store, StoreFault, Tally, files
 from bounced.store.reader import Lookups
 from bounced.store.rows import EventRow, event_of, event_row, pack, token_of
+from bounced.takeover import Taken
 
 MOST_OCTETS = 1 << 20
 """Octets of one line; a ruling on a thousand addresses is not told by name, and a reason is short."""
@@ -59,9 +60,9 @@ class RelayedStore(Lookups):
         """Add an event and step its record. Raises StoreFault."""
         return await self._ask(Recorded, "record", event_row(event)._replace(token=token_of(event)))
 
-    async def take_over(self, blocks: Sequence[Imported]) -> int:
+    async def take_over(self, blocks: Sequence[Taken], *, at: int, by: str, source: str) -> int:
         """Add the blocks of another list; return how many changed anything. Raises StoreFault."""
-        return await self._ask(int, "take_over", [event_row(block) for block in blocks], seconds=_LONG_SECONDS)
+        return await self._ask(int, "take_over", list(blocks), at, by, source, seconds=_LONG_SECONDS)
 
     async def intern(self, opaque_id: str, key: AddressKey) -> None:
         """Make sure that `recipient_of(opaque_id)` answers `key`. Raises StoreFault, also if the id means somebody else."""
@@ -186,8 +187,8 @@ async def perform(store: Store, call: str, words: Sequence[Any]) -> object:
         case "record", [row]:
             event = EventRow(*row)
             return await store.record(event_of(event._replace(token=pack(event.token) if isinstance(event.token, str) else None)))
-        case "take_over", [rows]:
-            return await store.take_over([msgspec.convert(event_of(EventRow(*row)), Imported) for row in rows])
+        case "take_over", [blocks, at, by, source]:
+            return await store.take_over(msgspec.convert(blocks, list[Taken]), at=at, by=by, source=source)
         case "intern", [opaque_id, key]:
             await store.intern(opaque_id, key)
             return None

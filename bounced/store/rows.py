@@ -8,8 +8,8 @@ import json
 import re
 import string
 import time
+from collections.abc import Sequence
 from dataclasses import fields
-from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -170,16 +170,19 @@ def event_of(row: EventRow) -> AnyEvent:
         raise RowError("the store holds an event that this version cannot read") from None
 
 
-def imported_detail(event: Imported) -> str:
-    """Return the detail of `event_row`, for blocks by the million: a fifth of its time."""
-    until = "" if event.until is None else f',"until":{event.until}'
-    words = _imported_words(event.by, event.source, event.cause, event.category)
-    return f'{{{words},"since":{event.since}{until}}}'
+def imported_detail(event: Imported) -> tuple[str, str]:
+    """Return what stands in the detail of `event_row` before the number of `since`, and what after it."""
+    detail = event_row(event).detail
+    before, _, after = detail.rpartition(f'"since":{event.since}')
+    return f'{before}"since":', after
 
 
-@lru_cache(256)
-def _imported_words(by: str, source: str, cause: Cause, category: str) -> str:
-    return f'"by":{_quoted(by)},"source":{_quoted(source)},"cause":"{cause.value}","category":{_quoted(category)}'
+def json_of(texts: Sequence[str]) -> str:
+    """Return texts as JSON: a fifth of the time of json.dumps where no letter needs an escape."""
+    together = '","'.join(texts)
+    if together.isascii() and together.isprintable() and "\\" not in together and together.count('"') == 2 * (len(texts) - 1):
+        return f'["{together}"]'
+    return json.dumps(texts)
 
 
 def standing_row(standing: Standing) -> StandingRow:

@@ -22,10 +22,11 @@ from bounced.address import AddressKey, is_drill
 from bounced.fault import OperatorFault
 from bounced.incident import Act, Incident, Ruling
 from bounced.policy import Policy
-from bounced.record import AnyEvent, Imported
-from bounced.store import NoSuchIncident, Recorded, StoreFault, Tally, copies, files, incidents, scrub, tables
+from bounced.record import AnyEvent
+from bounced.store import NoSuchIncident, Recorded, StoreFault, Tally, copies, files, incidents, lists, scrub, tables
 from bounced.store.reader import Lookups, fault_of
 from bounced.store.rows import event_row
+from bounced.takeover import Taken
 
 MAX_WAITING = 10_000
 """More calls than this do not wait: they get a StoreFault, and the peer comes back later. Memory stays bounded while the disk hangs."""
@@ -329,12 +330,11 @@ class SqliteStore(Lookups):
         """Commit what changes nothing, by the writing thread, to the disk. Raises StoreFault."""
         await self._writer.submit(tables.touch)
 
-    async def take_over(self, blocks: Sequence[Imported]) -> int:
+    async def take_over(self, blocks: Sequence[Taken], *, at: int, by: str, source: str) -> int:
         """Add the blocks of another list, in one transaction; return how many changed anything. Raises StoreFault."""
-        self._may_hold_pseudonyms = self._may_hold_pseudonyms or not all("@" in block.key for block in blocks)
-        changed = await self._done(lambda connection: tables.take_over(connection, blocks, self._policy))
+        changed = await self._done(partial(lists.take_over, blocks=blocks, policy=self._policy, at=at, by=by, source=source))
         # As many pages as so many calls of `record`: the log must not wait for a thousand such lists.
-        self._writer.count(len(blocks))
+        self._writer.count(sum(len(block.keys) for block in blocks))
         return changed
 
     async def intern(self, opaque_id: str, key: AddressKey) -> None:

@@ -17,8 +17,8 @@ from typing import Any
 from bounced.address import AddressKey
 from bounced.guard import Watch
 from bounced.incident import Incident, Kind, Ruling
-from bounced.policy import Policy, adds, fold, no_firmer, step
-from bounced.record import AddressRecord, AnyEvent, Bounced, Cause, Imported, Standing
+from bounced.policy import Policy, adds, fold, step
+from bounced.record import AddressRecord, AnyEvent, Bounced, Cause, Standing
 from bounced.scope import EVERYWHERE
 from bounced.store import MOST_UNMATCHED, NoSuchIncident, Overview, Place, Recorded, Tally, Unmatched, incidents
 from bounced.store.rows import (
@@ -28,7 +28,6 @@ from bounced.store.rows import (
     detail_without,
     event_of,
     event_row,
-    imported_detail,
     incident_detail,
     incident_of,
     pack,
@@ -77,14 +76,6 @@ _READ_AT_ONCE = 20_000
 _UNTOUCHED = standing_row(Standing(scope=EVERYWHERE))[1:]
 _ADD_EVENT = "INSERT INTO event (at, kind, address, scope, token, detail, previous) VALUES (?, ?, ?, ?, ?, ?, ?)"
 _ADD_NUMBERED = "INSERT INTO event (id, at, kind, address, scope, token, detail, previous) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-_ADD_IMPORTED = "INSERT INTO event (id, at, kind, address, scope, detail) VALUES (?, ?, 'imported', ?, '*', ?)"
-_STAND_AS_IMPORTED = """
-    INSERT INTO standing (address, scope, cause, category, since, detail, known_since, last_event)
-    SELECT address, '*', ?, ?, min(json_extract(detail, '$.since'), at), ?, at, id FROM event WHERE id > ? ORDER BY id"""
-_ANY_BETWEEN = "SELECT 1 FROM standing WHERE address BETWEEN ? AND ? LIMIT 1"
-_KNOWN_AMONG = "SELECT value FROM json_each(?) WHERE EXISTS (SELECT 1 FROM standing WHERE address = value)"
-_PLAINLY_BLOCKED = """
-    SELECT address, cause FROM json_each(?) JOIN standing ON address = value AND scope = '*' AND cause IS NOT NULL AND detail IS NULL"""
 _ADD_EVENT_AT = "INSERT INTO event (id, at, kind, address, scope, detail) VALUES (?, 0, ?, '', '*', '{}')"
 _FORGOTTEN = "forgotten"
 """The kind of what stands where the last event was forgotten; it belongs to no address."""
@@ -190,57 +181,6 @@ def touch(connection: sqlite3.Connection) -> None:
     """Write a page as it is. Raises sqlite3.Error."""
     ((version,),) = connection.execute("PRAGMA user_version").fetchall()
     connection.execute(f"PRAGMA user_version = {version}")
-
-
-def take_over(connection: sqlite3.Connection, blocks: Sequence[Imported], policy: Policy) -> int:
-    """Add the blocks of another list; return how many changed anything. Raises RowError, sqlite3.Error.
-
-    Of an address that nobody knows yet the outcome is the same for all blocks of one kind: it is worked out once, and the rows go in by the
-    thousand. Every other block is stepped like any event.
-    """
-    first: dict[AddressKey, Imported] = {}
-    for block in blocks:
-        first.setdefault(block.key, block)
-    fresh = {key: block for key, block in first.items() if block.scope == EVERYWHERE}
-    known = {key: fresh.pop(key) for key in _known_among(connection, sorted(fresh))}
-    done = {key for key, cause in _plainly_blocked(connection, list(known)) if no_firmer(known[key].cause, cause)}
-    ((last,),) = connection.execute("SELECT ifnull(max(id), 0) FROM event").fetchall()
-    changed, kinds = len(fresh), {(block.cause, block.category, block.until) for block in fresh.values()}
-    for cause, category, until in kinds:
-        alike = [block for block in fresh.values() if block.cause is cause and block.category == category and block.until == until]
-        alike.sort(key=_key_of)
-        connection.executemany(
-            _ADD_IMPORTED, [(number, block.at, block.key, imported_detail(block)) for number, block in enumerate(alike, last + 1)]
-        )
-        row = standing_row(step(AddressRecord(key=alike[0].key), alike[0], policy).standing(EVERYWHERE))
-        # Read from the events instead of bound a second time: half the price of a row.
-        connection.execute(_STAND_AS_IMPORTED, (row.cause, row.category, row.detail, last))
-        last += len(alike)
-    for block in blocks:
-        if fresh.get(block.key) is not block and not (block.key in done and known[block.key] is block):
-            before = look_up(connection, block.key)
-            if step(before, block, policy).standings != before.standings:
-                record(connection, block, event_row(block), policy)
-                changed += 1
-    return changed
-
-
-def _known_among(connection: sqlite3.Connection, keys: Sequence[AddressKey]) -> Sequence[AddressKey]:
-    """Return those of some addresses, in their order, that are known."""
-    if not keys or not connection.execute(_ANY_BETWEEN, (keys[0], keys[-1])).fetchall():
-        return ()
-    return [AddressKey(row[0]) for row in connection.execute(_KNOWN_AMONG, (json.dumps(keys),)).fetchall()]
-
-
-def _plainly_blocked(connection: sqlite3.Connection, keys: Sequence[AddressKey]) -> Iterator[tuple[AddressKey, Cause]]:
-    """Give those of some addresses that are blocked everywhere, for good, and without anything to remember besides."""
-    if keys:
-        for address, letter in connection.execute(_PLAINLY_BLOCKED, (json.dumps(keys),)).fetchall():
-            yield AddressKey(address), CAUSES[letter]
-
-
-def _key_of(block: Imported) -> AddressKey:
-    return block.key
 
 
 def unmatched(connection: sqlite3.Connection) -> Sequence[Unmatched]:

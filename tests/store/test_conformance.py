@@ -15,12 +15,13 @@ from bounced.incident import Ruling
 from bounced.outcome import Disposition
 from bounced.outcome.judge import UNMATCHED
 from bounced.policy import Policy, step
-from bounced.record import AddressRecord, AnyEvent, Cause, Imported
+from bounced.record import AddressRecord, AnyEvent, Cause
 from bounced.scope import EVERYWHERE, Scope
 from bounced.store import Store, StoreFault, Tally, Unmatched, memory, tables
 from bounced.store.copies import verify
 from bounced.store.memory import MemoryStore
 from bounced.store.reader import SqliteReader
+from bounced.takeover import Taken, imported
 from tests.store.conftest import OPENERS, found
 from tests.store.events import (
     ANNA,
@@ -417,10 +418,17 @@ async def test_what_a_person_did_of_an_incident_is_kept(store: Store) -> None:
     ]
 
 
-def imported_block(key: AddressKey, cause: Cause = Cause.HARD, since: int = NOON - 99, scope: Scope = EVERYWHERE) -> Imported:
-    return Imported(
-        at=NOON, key=key, scope=scope, by="olga", source='ses, "l\u00eest".csv', cause=cause, category="no-such-user", since=since
-    )
+LIST = 'ses, "l\u00eest".csv'
+
+
+def listed(
+    *keys: AddressKey, cause: Cause = Cause.HARD, since: int | None = NOON - 99, scope: Scope = EVERYWHERE, until: int | None = None
+) -> Taken:
+    return Taken(scope, cause, "no-such-user", until, list(keys), [since] * len(keys))
+
+
+async def take_over(store: Store, *blocks: Taken) -> int:
+    return await store.take_over(blocks, at=NOON, by="olga", source=LIST)
 
 
 async def test_a_list_is_taken_over_as_if_one_by_one(store: Store) -> None:
@@ -430,37 +438,46 @@ async def test_a_list_is_taken_over_as_if_one_by_one(store: Store) -> None:
     await store.record(bounced(1, key=BERT))
     await store.record(blocked(strangers[7], scope=NEWS))
     await store.record(released(strangers[8], at=NOON - 50))
+    mixed = [*reversed(strangers[20:]), strangers[30], strangers[0], ANNA]
     blocks = [
-        *(imported_block(key, Cause.COMPLAINT if number % 3 else Cause.HARD) for number, key in enumerate(reversed(strangers))),
-        *(imported_block(key) for key in (ANNA, BERT, strangers[0])),
-        imported_block(strangers[1], since=NOON + 60),
-        imported_block(strangers[2], scope=NEWS),
-        replace(imported_block(AddressKey("short@example.org")), until=NOON + 100),
+        listed(*reversed(strangers[:20]), cause=Cause.COMPLAINT),
+        Taken(EVERYWHERE, Cause.HARD, "no-such-user", None, mixed, [None if n % 2 else NOON - n for n in range(len(mixed))]),
+        listed(ANNA, BERT, strangers[0]),
+        listed(strangers[1], since=NOON + 60),
+        listed(strangers[2], scope=NEWS),
+        listed(AddressKey("short@example.org"), AddressKey('"a \\\\ b"@example.org'), AddressKey("\u00fc@example.org"), until=NOON + 100),
+        listed(AddressKey("old@example.org"), AddressKey("young@example.org"), since=-62_135_596_800),
     ]
-    before = {block.key: list(store.history(block.key)) for block in blocks}
+    events = [
+        imported(block, key, since, at=NOON, by="olga", source=LIST)
+        for block in blocks
+        for key, since in zip(block.keys, block.since, strict=True)
+    ]
+    before = {event.key: list(store.history(event.key)) for event in events}
 
-    changed = await store.take_over(blocks)
+    changed = await take_over(store, *blocks)
 
     expected = 0
-    for key, events in before.items():
-        record = fold(key, events)
-        for block in (block for block in blocks if block.key == key):
-            after = step(record, block, Policy())
+    for key, past in before.items():
+        record = fold(key, past)
+        for event in (event for event in events if event.key == key):
+            after = step(record, event, Policy())
             if after.standings != record.standings:
                 record, expected = after, expected + 1
-                events.append(block)
-        assert list(store.history(key)) == events
+                past.append(event)
+        assert list(store.history(key)) == past
         assert store.look_up(key) == record
     assert changed == expected
     assert store.look_up(strangers[8]).block(NEWS, NOON) is None
     assert store.look_up(strangers[0]).block(NEWS, NOON) is not None
-    assert await store.take_over(blocks) == 0
+    assert store.look_up(AddressKey("young@example.org")).block(NEWS, NOON) is not None
+    assert await take_over(store, *blocks) == 0
 
 
 async def test_an_imported_block_is_released_like_any(store: Store) -> None:
     """A release lifts it, and the same list does not bring it back."""
-    await store.take_over([imported_block(ANNA)])
+    await take_over(store, listed(ANNA))
     assert store.look_up(ANNA).block(NEWS, NOON) is not None
     await store.record(released(ANNA))
     assert store.look_up(ANNA).block(NEWS, NOON) is None
-    assert await store.take_over([imported_block(ANNA)]) == 0
+    assert await take_over(store, listed(ANNA)) == 0
