@@ -19,14 +19,19 @@ _CHALLENGE = re.compile(
       |authenticate)[^.]{0,60}(?:so[ ]that[ ]|before[ ])[^.]{0,40}(?:message|mail)[^.]{0,40}deliver
     |(?:boxbe|spamarrest|spam[ ]arrest|choicemail|tmda|qurb|mailblocks|bluebottle|uol[ ]antispam|antispam[ ]uol|0spam|sendio|vanquish
       |knowspam)[^.]{0,200}(?:confirm|verif|click|approv|request|deliver)
-    |click[^.]{0,80}(?:to[ ]confirm|to[ ]verify|to[ ]prove)[^.]{0,80}(?:deliver|mail|message))""",
+    |click[^.]{0,80}(?:to[ ]confirm|to[ ]verify|to[ ]prove)[^.]{0,80}(?:deliver|mail|message)
+    |click[^.]{0,80}complete[ ]the[ ]verification|to[ ]release[ ]your[ ]message[ ]for[ ]delivery|only[ ]from[ ]senders[ ]i[ ]have[ ]approved
+    |confirm[ ]that[ ]you[ ]sent[^.]{0,80}(?:message|mail)|my[ ]guest[ ]list|message[^.]{0,80}was[ ]waitlisted
+    |para[ ]que[ ](?:a[ ])?sua[ ]mensagem[ ]seja[ ](?:encaminhada|entregue)|para[ ]que[ ]su[ ]mensaje[ ]sea[ ]entregado
+    |pour[ ]que[ ]votre[ ]message[ ](?:me[ ])?soit[ ](?:remis|d[ée]livr[ée])|afin[ ]que[ ]votre[ ]message[ ](?:me[ ])?soit[ ]remis)""",
     re.IGNORECASE | re.VERBOSE,
 )
 _CHALLENGE_SUBJECT = re.compile(
     r"(?:verification required|please confirm (?:your )?(?:message|e-?mail|mail)|confirm(?:ation)? (?:required|your (?:message"
-    r"|e-?mail))|challenge|needs? to be (?:verified|confirmed)|sender verification|action required: verify)",
+    r"|e-?mail))|challenge|needs? to be (?:verified|confirmed)|sender verification|action required: verify|antispam uol)",
     re.IGNORECASE,
 )
+_CHALLENGE_SENDER = re.compile(r"@(?:[a-z0-9-]{1,30}\.)?(?:boxbe|spamarrest|mailinblack|sendio)\.", re.IGNORECASE)
 _AWAY_SUBJECT = re.compile(
     r"""
     ^(?:re:[ ]?)?\W{0,2}(?:
@@ -131,7 +136,7 @@ def _is_challenge(message: Message, subject: str) -> bool:
     automatic = (
         b"auto-submitted" in message.headers or message.headers.get(b"return-path").strip() == "<>" or b"in-reply-to" in message.headers
     )
-    if not (automatic or _CHALLENGE_SUBJECT.search(subject)):
+    if not (automatic or _CHALLENGE_SUBJECT.search(subject) or _CHALLENGE_SENDER.search(message.headers.get(b"from"))):
         return False
     return bool(_CHALLENGE.search(" ".join(prose.note(message)[:8000].split())))
 

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from bounced.report import Action, Copy, DeliveryReport, RecipientStatus, fields, prose
 from bounced.report.mime import Message, Part, to_text
 from bounced.report.prose import Letter
+from bounced.report.returned import TYPES as RETURNED_TYPES
 from bounced.report.returned import copy_of
 from bounced.status import Reply, StatusCode
 
@@ -20,7 +21,13 @@ MAX_RECIPIENTS = 1000
 STATUS_TYPES = ("message/delivery-status", "message/global-delivery-status", "text/delivery-status", "message/deliverystatus")
 _BLANK = re.compile(r"\n[ \t]*\n\s*")
 _NEARLY_BLANK = re.compile(r"\n[ \t]+\n")
-_RECIPIENT_FIELDS = ("final-recipient", "original-recipient", "x-actual-recipient", "x-supplementary-info", "action", "status")
+_RECIPIENT_FIELDS = frozenset({"final-recipient", "original-recipient"})
+_MESSAGE_FIELDS = frozenset({"reporting-mta", "original-envelope-id", "dsn-gateway", "received-from-mta", "arrival-date"})
+_OPENINGS = (
+    b"reporting-mta:", b"final-recipient:", b"original-recipient:", b"original-envelope-id:", b"received-from-mta:", b"dsn-gateway:",
+)  # fmt: skip
+_OTHER_TYPES = ("text/", "application/")
+_OPENING_LIMIT = 2000
 
 # Two such fields near each other: one alone may be quoted in a person's mail.
 _UNFRAMED = re.compile(
@@ -48,13 +55,27 @@ Fields = dict[str, str]
 
 def read(message: Message) -> DeliveryReport | None:
     """Read a report that has a part of type message/delivery-status with at least one recipient."""
-    part = message.first(*STATUS_TYPES)
+    part = message.first(*STATUS_TYPES) or _untyped(message)
     return of_part(message, part, copy_of(message)) if part else None
+
+
+def _untyped(message: Message) -> Part | None:
+    """Return the first part of another type that opens as a report does: gateways type what they do not know anew."""
+    if len(message.parts) == 1:
+        return None
+    for part in message.parts:
+        if part.content_type in RETURNED_TYPES:
+            return None
+        if part.content_type.startswith(_OTHER_TYPES) and part.content_type != "text/html":
+            opening = part.decoded(_OPENING_LIMIT).lstrip().lower()
+            if opening.startswith(_OPENINGS) and b"\ndisposition:" not in opening:
+                return part
+    return None
 
 
 def of_part(message: Message, part: Part, came_back: Copy | None) -> DeliveryReport | None:
     """Read the report that stands in `part` of a message; None if it names no recipient."""
-    per_message, groups = _groups(to_text(part.decoded(_STATUS_LIMIT), ""))
+    per_message, groups = _groups(_unindented(to_text(part.decoded(_STATUS_LIMIT), "")))
     if not groups:
         return None
     statuses = _statuses(message, part, groups, came_back)
@@ -80,7 +101,9 @@ def read_unframed(letter: Letter) -> DeliveryReport | None:
     if not found:
         return None
     per_message, groups = _groups(letter.whole[found.start() : found.start() + _UNFRAMED_LIMIT])
-    statuses = prose.enrich([_status(group) for group in groups], letter.whole[: found.start()], letter.returned)
+    statuses = [_status(group) for group in groups]
+    if any(map(_says_too_little, statuses)):
+        statuses = prose.enrich(statuses, letter.whole[: found.start()], letter.returned)
     statuses = [status for status in statuses if status.address]
     if not statuses:
         return None
@@ -91,6 +114,15 @@ def read_unframed(letter: Letter) -> DeliveryReport | None:
         reporting_mta=fields.mta(per_message.get("reporting-mta")),
         copy=letter.returned,
     )
+
+
+def _unindented(text: str) -> str:
+    """Return the text without the indentation of its first line, which begins a field: none of them continues another then."""
+    if text[:1] not in "\n \t":
+        return text
+    text = text.lstrip("\n")
+    indent = text[: len(text) - len(text.lstrip(" \t"))]
+    return f"\n{text}".replace(f"\n{indent}", "\n")[1:] if indent else text
 
 
 def _groups(text: str) -> tuple[Fields, list[Fields]]:
@@ -130,7 +162,14 @@ def _any_groups(text: str) -> tuple[Fields, list[Fields]]:
     current = per_message
     for block in _blocks(text.strip("\n")):
         fresh = True
-        for name, value in fields.pairs(block):
+        told = list(fields.pairs(block))
+        if _is_group(told, current):
+            if len(groups) >= MAX_RECIPIENTS:
+                return per_message, groups
+            current = dict(told)
+            groups.append(current)
+            continue
+        for name, value in told:
             starts = name in _STARTS
             if starts and (
                 current is per_message or name in current or (fresh and name.endswith("-recipient") and "final-recipient" in current)
@@ -142,6 +181,19 @@ def _any_groups(text: str) -> tuple[Fields, list[Fields]]:
             fresh = False
             current.setdefault(name, value)
     return per_message, [group for group in groups if len(group) > 1 or "final-recipient" in group or "original-recipient" in group]
+
+
+def _is_group(told: list[tuple[str, str]], current: Fields) -> bool:
+    """Whether a block holds the fields of one recipient, each once, but in another order than theirs: none begins with what is known."""
+    names = {name for name, _ in told}
+    return (
+        bool(told)
+        and told[0][0] not in _STARTS
+        and len(names) == len(told)
+        and not _RECIPIENT_FIELDS.isdisjoint(names)
+        and _MESSAGE_FIELDS.isdisjoint(names)
+        and (not current or "final-recipient" in current or not _MESSAGE_FIELDS.isdisjoint(current))
+    )
 
 
 def _blocks(text: str) -> Iterator[str]:

@@ -27,6 +27,10 @@ _USUAL = re.compile(r"[ \t]*(?:[Rr][Ff][Cc]822[ \t]*;[ \t]*)?<?([A-Za-z0-9._+=&/
 ADDRESS = re.compile(rf"{_LOCAL}@{_DOMAIN}")
 """An address anywhere in text; `found_addresses` trims what prose leaves on it."""
 
+_JOINED = re.compile(
+    r"([^@]{1,128}@(?:[A-Za-z0-9-]{1,63}\.){1,10}[A-Za-z]{2,24})[\u0e00-\u0eff\u3000-\u30ff\u3400-\u9fff\uac00-\ud7a3\uff00-\uffef]"
+)
+"""An address of ASCII to which the next word of a script without blanks is joined."""
 _CAPITAL = re.compile(r"\\.|[A-Z]")
 _TRIES = 2000
 """How many likenesses of an address are looked at in one text."""
@@ -145,9 +149,7 @@ def address(value: str) -> str | None:
         text = _COMMENT.sub("", text)
     text = text.strip(" <>\t")
     found = ADDRESS.fullmatch(text) or ADDRESS.search(text)
-    if not found:
-        return None
-    return found[0].rstrip(_TRAILING) if not found[0].endswith("]") else found[0]
+    return bare(found[0]) if found else None
 
 
 def _code_point(found: re.Match[str]) -> str:
@@ -172,16 +174,24 @@ def original(value: str, final: str | None) -> str | None:
     return decoded if decoded.lower() == (final or "").lower() or _ALL_XTEXT.fullmatch(written) else written
 
 
+def bare(written: str) -> str:
+    """Return an address without what prose leaves on its end: punctuation, and words of scripts that set no blank before them."""
+    if not written.isascii():
+        joined = _JOINED.match(written)
+        written = joined[1] if joined else written
+    return written if written.endswith("]") else written.rstrip(_TRAILING)
+
+
 def found_addresses(text: str, limit: int = 50) -> list[str]:
     """Return the addresses in prose, in order, each once."""
     found: dict[str, None] = {}
     if "@" not in text:
         return []
-    bare = text.strip("<> ")
-    if PLAIN.fullmatch(bare):
-        return [bare]
+    alone = text.strip("<> ")
+    if PLAIN.fullmatch(alone):
+        return [alone]
     for match in islice(ADDRESS.finditer(text), _TRIES):
-        candidate = match[0].removeprefix("mailto:").lstrip(".'`*-").rstrip(_TRAILING)
+        candidate = bare(match[0].removeprefix("mailto:").lstrip(".'`*-"))
         if "." in candidate.rpartition("@")[2] or candidate.endswith("]"):
             found[candidate] = None
             if len(found) >= limit:

@@ -113,9 +113,30 @@ _DAEMON = re.compile(
 )
 
 
+_MAIL_PROGRAM = re.compile(
+    r"thunderbird|mozilla|apple mail|i(?:phone|pad|os) mail|outlook|evolution|roundcube|squirrelmail|horde|claws|kmail|the bat|em ?client"
+    r"|mutt|gnus|alpine|pine|postbox|sylpheed|k-9|open-xchange|mailspring|foxmail|becky|yahoomail|zimbra",
+    re.IGNORECASE,
+)
+_POSTMASTER = re.compile(r"postmaster", re.IGNORECASE)
+
+
 def sent_by_daemon(letter: Letter) -> bool:
     """Whether the sender can be nothing but a mail system: its bounces may call themselves auto-replied."""
-    return b"x-failed-recipients" in letter.message.headers or is_daemon(letter.sender)
+    if b"x-failed-recipients" in letter.message.headers:
+        return True
+    return is_daemon(letter.sender) and not by_postmaster_in_person(letter)
+
+
+def by_postmaster_in_person(letter: Letter) -> bool:
+    """Whether the sender's only likeness to a machine is that he is called postmaster, and he answers or writes in a mail program."""
+    headers = letter.message.headers
+    if not _POSTMASTER.search(letter.sender) or _machine(_POSTMASTER.sub("", letter.sender)):
+        return False
+    if letter.message.content_type == "multipart/report" or headers.get(b"return-path").strip() == "<>" or b"auto-submitted" in headers:
+        return False
+    answers = b"in-reply-to" in headers and _ANSWER.match(letter.subject) and len(letter.message.parts) == 1
+    return bool(answers or _MAIL_PROGRAM.search(headers.get(b"user-agent") + headers.get(b"x-mailer")))
 
 
 def is_daemon(sender: str) -> bool:
@@ -138,7 +159,7 @@ def by_machine(letter: Letter) -> bool:
         b"x-failed-recipients" in headers
         or letter.message.content_type == "multipart/report"
         or headers.get(b"return-path").strip().lower() in ("<>", "<mailer-daemon>")
-        or _machine(letter.sender)
+        or (_machine(letter.sender) and not by_postmaster_in_person(letter))
     )
 
 
@@ -164,7 +185,7 @@ def by_person(letter: Letter) -> bool:
     """Whether a person answers or forwards: a bounce that is quoted in it was another's."""
     if by_machine(letter):
         return False
-    return b"in-reply-to" in letter.message.headers or bool(_ANSWER.match(letter.subject))
+    return b"in-reply-to" in letter.message.headers or bool(_ANSWER.match(letter.subject)) or by_postmaster_in_person(letter)
 
 
 def _says_so(letter: Letter) -> tuple[bool, bool]:

@@ -5,6 +5,7 @@ parsed. Never: the stdlib's email package (quadratic, and recursive without boun
 """
 
 import binascii
+import codecs
 import re
 from functools import lru_cache
 from typing import NamedTuple
@@ -177,8 +178,20 @@ def scan(content: bytes) -> Message:
 
 
 def plain(content: bytes) -> bytes:
-    """Return what is scanned of a message: so much as the limit lets, lines ended by LF, no blank lines ahead."""
-    return _with_line_feeds(content[:SCAN_LIMIT]).lstrip(b"\n")
+    """Return what is scanned of a message: so much as the limit lets, lines ended by LF, no blanks or byte order mark ahead.
+
+    What an editor or a mail program saved as UTF-16 is read as well.
+    """
+    content = content[:SCAN_LIMIT]
+    if content.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        content = _without_mark(content)
+    return _with_line_feeds(content).lstrip()
+
+
+def _without_mark(content: bytes) -> bytes:
+    if content.startswith(codecs.BOM_UTF8):
+        return content[len(codecs.BOM_UTF8) :]
+    return content.decode("utf-16", "replace").encode("utf-8", "replace")[:SCAN_LIMIT]
 
 
 def scan_plain(buffer: bytes, over_limit: bool) -> Message:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from bounced.report import Copy, RecipientStatus, Returned, fields
-from bounced.report.mime import Headers, Message, Part
+from bounced.report.mime import FIELD_START, Headers, Message, Part
 from bounced.report.returned import TYPES as RETURNED_TYPES
 from bounced.report.returned import of_headers
 from bounced.report.returned import returned as returned_part
@@ -20,7 +20,8 @@ from bounced.status import StatusCode
 NOTE_LIMIT = 64 << 10
 LINE_LIMIT = 4000
 _LINES_EACH = 60
-_READABLE = ("text/plain", "text/html", "text", "text/enriched", "message/plain")
+_HEADER_START = 200
+READABLE = ("text/plain", "text/html", "text", "text/enriched", "message/plain")
 
 # Searched in lower case: case-blind, each line would cost ten times as much.
 _COPY = re.compile(
@@ -103,12 +104,19 @@ def letter(message: Message) -> Letter:
 
 
 def note(message: Message, before: Part | None = None, cut: bool = True) -> str:
-    """Return the readable text: the text parts ahead of part `before` and of the returned mail, up to the mark of an inline copy."""
+    """Return the readable text: the text parts ahead of part `before`, else behind it, and ahead of the returned mail.
+
+    An inline copy in it ends it.
+    """
     readable: list[Part] = []
+    behind = False
     for part in message.parts:
-        if part is before or part.content_type in RETURNED_TYPES:
+        if part.content_type in RETURNED_TYPES or (part is before and readable):
             break
-        if part.content_type in _READABLE:
+        behind = behind or part is before
+        if part is not before and part.content_type in READABLE:
+            if behind and FIELD_START.match(part.decoded(_HEADER_START)):
+                break
             readable.append(part)
     text = "\n\n".join(part.text() for part in readable if part.content_type != "text/html")
     if len(text) < 40:

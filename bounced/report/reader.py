@@ -49,7 +49,7 @@ def _read(message: Message) -> Report | None:
     report = _nested(written)
     if report is not None:
         return report
-    if last_resort.sent_by_daemon(written) or last_resort.is_notice(written):
+    if last_resort.sent_by_daemon(written) or last_resort.is_notice(written) or _lost_its_status(message):
         return last_resort.read(written) or automatic.read(message)
     # Of a message that was not read to its end nobody can say that it is no bounce.
     return (None if message.over_limit else automatic.read(message)) or last_resort.read(written)
@@ -69,6 +69,11 @@ def _of_dialects(written: Letter) -> DeliveryReport | None:
     return None
 
 
+def _lost_its_status(message: Message) -> bool:
+    """Whether it calls itself a delivery report, and was cut ahead of what makes it one."""
+    return message.content_type == "multipart/report" and message.headers.mentions(b"delivery-status")
+
+
 def _nested(written: Letter) -> DeliveryReport | None:
     """Read the report that a gateway forwards as the mail it returns: only where both senders are mail systems.
 
@@ -80,4 +85,8 @@ def _nested(written: Letter) -> DeliveryReport | None:
     inner = inner_message(part)
     if inner.content_type != "multipart/report" and not last_resort.is_daemon(inner.headers.get(b"from")):
         return None
-    return delivery_status.read(inner) or (None if prose.candidates(written.note) else _of_dialects(letter(inner)))
+    report = delivery_status.read(inner)
+    if report is not None or prose.candidates(written.note):
+        return report
+    returned = letter(inner)
+    return _of_dialects(returned) or last_resort.read(returned)

@@ -8,7 +8,7 @@ delivery_status): what is not written as usual is left to that.
 import re
 from typing import NamedTuple
 
-from bounced.report import DeliveryReport, Returned, delivery_status
+from bounced.report import DeliveryReport, Returned, delivery_status, prose
 from bounced.report.mime import FIELD_START, HEADER_LINES, PARTS, Headers, Message, Part, collect, scan_plain
 from bounced.report.returned import returned
 
@@ -79,12 +79,19 @@ def opening(buffer: bytes) -> Message | None:
         block = Headers(buffer[begun:blank])
         part = Part(buffer, block, block.content[0], blank + 2, at, 1)
         if part.content_type in delivery_status.STATUS_TYPES:
-            return Message(headers, "multipart/report", (*leaves, part), over_limit=False)
+            return _opened(headers, (*leaves, part))
         if not part.content_type.startswith("multipart/"):
             leaves.append(part)
             continue
         collect(leaves, part)
         for place in range(before, len(leaves)):
             if leaves[place].content_type in delivery_status.STATUS_TYPES:
-                return Message(headers, "multipart/report", tuple(leaves[: place + 1]), over_limit=False)
+                return _opened(headers, tuple(leaves[: place + 1]))
     return None
+
+
+def _opened(headers: Headers, parts: tuple[Part, ...]) -> Message | None:
+    """Return a message that ends with its delivery status; None if no text stands ahead of it: then it may stand behind."""
+    if not any(part.content_type in prose.READABLE for part in parts[:-1]):
+        return None
+    return Message(headers, "multipart/report", parts, over_limit=False)

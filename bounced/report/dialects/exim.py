@@ -28,8 +28,8 @@ _BOILERPLATE = re.compile(
 
 
 def recognizes(letter: Letter) -> bool:
-    """Whether one of its standing sentences opens the letter."""
-    return any(sign in letter.note[:3000] for sign in _SIGNS)
+    """Whether one of its standing sentences opens the letter. TMDA, which asks senders to confirm, borrowed one of them."""
+    return any(sign in letter.note[:3000] for sign in _SIGNS) and "(TMDA)" not in letter.note[:3000]
 
 
 def read(letter: Letter) -> DeliveryReport | None:
