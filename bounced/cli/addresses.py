@@ -148,7 +148,9 @@ def release(config_file: Path, address: str, scope: str | None, reason: str) -> 
 def delivered(config_file: Path, address: str, scope: str | None) -> None:
     """Tell that a mail to ADDRESS arrived. That ends a run of soft bounces. Better than ADDRESS is the return path it was sent with."""
     answer = ask(config_file, "POST", "/v1/delivered", given(address=address, scope=scope))
-    click.echo(f"noted: {plain(answer['address'])}{' (it stays suppressed until a release)' if answer['suppressed'] else ''}")
+    click.echo(
+        f"noted: {plain(answer['address'])}{' (it stays suppressed: `bounced why` tells what lifts it)' if answer['suppressed'] else ''}"
+    )
 
 
 @click.command("list")

@@ -17,6 +17,7 @@ import click
 from bounced import config
 from bounced.cli.base import Unreachable, plain
 from bounced.cli.messages import Found, messages_in, size_of
+from bounced.fault import OperatorFault
 
 
 class Fate(StrEnum):
@@ -84,7 +85,10 @@ class _Journal:
     """The names of what is done, one a line of a file; without a file, none."""
 
     def __init__(self, path: Path | None) -> None:
-        self._file = None if path is None else path.open("a+", encoding="utf-8")
+        try:
+            self._file = None if path is None else path.open("a+", encoding="utf-8")
+        except OSError as error:
+            raise OperatorFault(f"cannot write {path}: {error.strerror}", "choose another file for what is done") from None
         self._names: set[str] = set()
         self.skipped = 0
         if self._file is not None:

@@ -62,11 +62,14 @@ def whole_files(paths: Sequence[str]) -> Iterator[tuple[str, bytes]]:
 
 
 def size_of(paths: Sequence[str]) -> int | None:
-    """Return the octets of all files, for a progress bar; None where one of them is no plain file."""
+    """Return the octets of all files, for a progress bar; None where one of them is no plain file, or cannot be read."""
     files = [path for _, path in _inputs(paths)]
     if any(path is None or path.suffix == ".gz" for path in files):
         return None
-    return sum(path.stat().st_size for path in files if path is not None)
+    try:
+        return sum(path.stat().st_size for path in files if path is not None)
+    except OSError:
+        return None  # who reads it says which
 
 
 def _inputs(paths: Sequence[str], *, below: bool = False) -> Iterator[tuple[str, Path | None]]:

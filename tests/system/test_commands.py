@@ -237,7 +237,7 @@ def test_delivered_takes_a_return_path(daemon: Daemon) -> None:
     """The recipient is named whom the return path is of; a block that a delivery does not lift is told; a false path is refused."""
     daemon.tell("block", "k@example.org")
     assert daemon.tell("delivered", daemon.sign("k@example.org", int(time.time()))) == (
-        "noted: k@example.org (it stays suppressed until a release)"
+        "noted: k@example.org (it stays suppressed: `bounced why` tells what lifts it)"
     )
     assert daemon.tell("delivered", "l@example.org") == "noted: l@example.org"
     refused = daemon.run("delivered", f"b+{'a' * 23}+l=example.org@{DOMAIN}")

@@ -114,6 +114,18 @@ def test_without_a_daemon_nothing_is_taken_and_it_says_so(tmp_path: Path) -> Non
         assert (tmp_path / "journal").read_text() == ""
 
 
+def test_what_cannot_be_read_or_written_is_named(daemon: Daemon, tmp_path: Path) -> None:
+    """A file that is not there is exit code 66, a place where nothing can be noted 78: one line each, and nothing is taken."""
+    (tmp_path / "mail").write_bytes(b"Subject: x\n\n")
+    for asked, code, told in (
+        ((tmp_path / "nowhere",), 66, f"cannot read {tmp_path}/nowhere: No such file"),
+        (("--resume", tmp_path / "nowhere" / "done", tmp_path / "mail"), 78, f"cannot write {tmp_path}/nowhere/done: No such file"),
+    ):
+        done = daemon.run("ingest", *map(str, asked))
+        assert (done.returncode, done.stdout) == (code, "")
+        assert done.stderr.startswith(f"bounced: {told}")
+
+
 def test_kept_mail_is_read_again() -> None:
     """What no reader understood stays until one does, and the archive is read again without counting twice."""
     with alive(settings={"kept": {"archive": "archive"}}) as daemon, Session(daemon.smtp) as session:
