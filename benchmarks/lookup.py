@@ -123,8 +123,9 @@ def wait(path: Path) -> None:
 
 def settle(pid: int) -> None:
     """Wait until a process rests."""
-    used = -1.0
-    while cpu(pid) - used > 0.02:
+    used, quiet = -1.0, 0
+    while quiet < 3:
+        quiet = quiet + 1 if cpu(pid) - used <= 0.02 else 0
         used = cpu(pid)
         time.sleep(1)
 
@@ -446,10 +447,13 @@ def large(directory: Path, rounds: int, seconds: float) -> None:
                 for name in ("large", "small"):
                     numbers = range(ASKED) if name == "large" or kind is stranger else range(1_000)
                     keys = [kind(number) if name == "large" or kind is stranger else address(number) for number in numbers]
-                    target = Target(str(places[name] / "socketmap.sock"), cycle([netstring(f"access {key}") for key in keys]), b",")
+                    # Nothing of this protocol's replies is kept: each answer is made.
+                    target = Target(str(places[name] / "policy.sock"), cycle([POLICY % key.encode() for key in keys]), b"\n\n")
                     pair.append(statistics.median(one(target, seconds)))
                 pairs.append(pair)
-            report(f"{what}, 10,000,000 addresses", "us_p50", "1,000 addresses", *map(list, zip(*pairs, strict=True)), goal="<= 1.5")
+            report(
+                f"policy, {what}, 10,000,000 addresses", "us_p50", "1,000 addresses", *map(list, zip(*pairs, strict=True)), goal="<= 1.5"
+            )
 
 
 def rss(pid: int) -> int:

@@ -15,6 +15,7 @@ from bounced import __version__
 from bounced.cli import addresses, exporting, keeping, overview, reading, running
 from bounced.cli.base import EX_CONFIG, EX_DATA, EX_TRY_LATER, EX_UNAVAILABLE, EX_USAGE, Unreachable
 from bounced.cli.doctoring import doctor
+from bounced.cli.following import follow
 from bounced.cli.importing import import_
 from bounced.cli.ingesting import ingest
 from bounced.cli.replaying import replay_
@@ -72,7 +73,7 @@ for _command in (
     *(running.serve, running.try_, running.rotate_key, running.config_),
     *(addresses.check, addresses.why, addresses.list_, exporting.export, addresses.sign, addresses.verify),
     *(addresses.block, addresses.release, addresses.delivered, addresses.forget),
-    *(overview.stats, overview.backscatter, overview.incidents, reading.explain_, reading.unmatched, ingest, import_, replay_, doctor),
-    *(keeping.backup, keeping.restore),
+    *(overview.stats, overview.backscatter, overview.incidents, reading.explain_, reading.unmatched),
+    *(ingest, follow, import_, replay_, doctor, keeping.backup, keeping.restore),
 ):
     cli.add_command(_command)

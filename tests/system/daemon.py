@@ -102,7 +102,7 @@ class Daemon:
             at.chmod(0o666)
             manager.setblocking(False)
             self._process = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", *self._limits, *_WITH_LISTEN_PID, *self._command("serve", "--role", self._role)],
+                ["setpriv", "--pdeathsig", "KILL", *self._limits, *_WITH_LISTEN_PID, *self.command("serve", "--role", self._role)],
                 cwd=PROJECT,
                 env={**os.environ, "NOTIFY_SOCKET": str(at), **self._listen_environment()},
                 stdin=subprocess.DEVNULL,
@@ -200,7 +200,8 @@ class Daemon:
         for number, descriptor in enumerate(high, 3):
             os.dup2(descriptor, number)
 
-    def _command(self, *arguments: str) -> list[str]:
+    def command(self, *arguments: str) -> list[str]:
+        """Return how one of its commands is run."""
         return [sys.executable, "-m", *self._module, "-C", str(self._config), *arguments]
 
     def _settings(self) -> Mapping[str, Mapping[str, object]]:

@@ -10,6 +10,7 @@ import select
 import shutil
 import signal
 import smtplib
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -220,6 +221,50 @@ def test_the_fifth_full_mailbox_in_a_row_blocks_and_not_the_fourth(town: Town, n
         assert (town.refusal("policy", full) == "") == (number < 5)
     assert "(soft, mailbox-full" in town.refusal("policy", full)
     assert "(soft, mailbox-full" in town.refusal("socketmap", full)
+
+
+def follow(town: Town) -> str:
+    """Have all that Postfix has logged until now read by `bounced follow`; return what it said."""
+    done = subprocess.run(town.daemon.command("follow"), input=town.postfix.log(), capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr + town.log()
+    return done.stdout
+
+
+@pytest.mark.parametrize("town", ["smtp"], indirect=True)
+def test_a_mail_that_arrived_is_read_from_the_log(town: Town, name: Callable[[str], str]) -> None:
+    """Two mails come back from a full mailbox, the third arrives; the log says so, once, and the run is over."""
+    full, other = name("full"), name("live")
+    assert list(town.mails(full, 2)) == [1, 2]
+    assert "2 soft bounces in a row" in town.daemon.tell("why", full)
+    # A mail that arrived at somebody else by his return path, and one by a return path that nobody signed, say nothing of him.
+    town.mail(other, town.daemon.sign(full, int(time.time()) - 60))
+    town.mail(other, f"news+{full.replace('@', '=')}@sender.example")
+    assert full not in follow(town)
+    assert "2 soft bounces in a row" in town.daemon.tell("why", full)
+
+    # The server on the other side knows the mailbox as full in lower case alone.
+    town.mail(full.replace("full", "FULL"), town.daemon.sign(full, int(time.time())))
+    assert f"noted: {full}" in follow(town)
+    assert full not in follow(town)
+    assert "soft bounces in a row" not in town.daemon.tell("why", full)
+
+
+@pytest.mark.parametrize("town", ["smtp"], indirect=True)
+def test_a_log_waits_for_the_daemon(town: Town, name: Callable[[str], str]) -> None:
+    """While the daemon is away, what the log says is kept, and told when it is back."""
+    full = name("full")
+    assert list(town.mails(full, 1)) == [1]
+    town.mail(full.replace("full", "FULL"), town.daemon.sign(full, int(time.time())))
+    town.daemon.kill()
+    with subprocess.Popen(town.daemon.command("follow"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as reader:
+        assert reader.stdin is not None
+        assert reader.stdout is not None
+        assert reader.stderr is not None
+        reader.stdin.write(town.postfix.log().encode())
+        reader.stdin.close()
+        assert b"no daemon answers" in reader.stderr.readline()
+        town.daemon.start()
+        assert full.encode() in reader.stdout.read()
 
 
 def test_a_spam_refusal_never_blocks_the_recipient(town: Town, name: Callable[[str], str]) -> None:
