@@ -248,7 +248,9 @@ def _asked(config: Config, return_path: ReturnPath, store: Store, stack: context
         "line": _Door(_unix(config, ask.line), partial(query.listen, protocol="line")),
         "milter": _Door(_unix(config, ask.milter), partial(query.listen, protocol="milter")),
         "http": _Door(_unix(config, ask.http), http.listen),
-        "metrics": _Door([partial(sockets.tcp, *endpoint) for endpoint in config.metrics.listen], http.listen_for_metrics),
+        "metrics": _Door(
+            [partial(sockets.tcp, *place, setting="metrics.listen") for place in config.metrics.listen], http.listen_for_metrics
+        ),
     }
     return _Parts(doors, [query.drain, http.drain], lambda config: partial(consult.use, _return_path(config, _key_ring(config))))
 
@@ -304,6 +306,7 @@ def certificate_of(config: Config) -> Certificate | None:
 
 def _told(certificate: Certificate | None) -> ssl.SSLContext | None:
     """Log until when the certificate is good, and return what shakes hands by it."""
+    metrics.certificate_ends(None if certificate is None else certificate.ends)
     if certificate is None:
         return None
     log, left = structlog.get_logger("daemon"), certificate.days_left(time.time())

@@ -6,6 +6,7 @@ domain or any word that strangers choose as a label: each new one is a time seri
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 from shutil import disk_usage
@@ -115,6 +116,9 @@ SUPPRESSIONS = Gauge(
 )
 ADDRESSES = Gauge("bounced_addresses", "Addresses of which something is known, as counted lately.", registry=REGISTRY)
 INCIDENTS = Gauge("bounced_incidents_open", "Incidents that are open now.", ["kind"], registry=REGISTRY)
+_CERTIFICATE_ENDS = Gauge(
+    "bounced_certificate_ends_timestamp_seconds", "When the certificate for STARTTLS expires, Unix seconds.", registry=None
+)
 BUILD_INFO = Gauge("bounced_build_info", "Always 1; the version is its label.", ["version"], registry=REGISTRY)
 BUILD_INFO.labels(__version__).set(1)
 ProcessCollector(registry=REGISTRY)
@@ -161,6 +165,15 @@ def take_stock(addresses: int, blocks: Mapping[str, int], incidents: Mapping[str
         SUPPRESSIONS.labels(cause).set(number)
     for kind, number in incidents.items():
         INCIDENTS.labels(kind).set(number)
+
+
+def certificate_ends(at: int | None) -> None:
+    """Tell when the certificate expires that STARTTLS shows, Unix seconds; None: there is none, and so no metric."""
+    with suppress(KeyError):
+        REGISTRY.unregister(_CERTIFICATE_ENDS)
+    if at is not None:
+        _CERTIFICATE_ENDS.set(at)
+        REGISTRY.register(_CERTIFICATE_ENDS)
 
 
 def rendered() -> bytes:

@@ -23,8 +23,11 @@ _LONGEST_PATH = 107
 """sun_path of unix(7) has 108 octets, and a NUL ends it."""
 
 
-def tcp(host: str, port: int) -> socket.socket:
-    """Listen at an IP address; an IPv6 socket takes no IPv4 clients, so that a client's address has one spelling. Raises OperatorFault."""
+def tcp(host: str, port: int, *, setting: str = "smtp.listen") -> socket.socket:
+    """Listen at an IP address; an IPv6 socket takes no IPv4 clients, so that a client's address has one spelling.
+
+    `setting` named it. Raises OperatorFault.
+    """
     listener = None
     try:
         listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
@@ -37,21 +40,35 @@ def tcp(host: str, port: int) -> socket.socket:
         if listener is not None:
             listener.close()
         where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        raise OperatorFault(f"cannot listen at {where}: {error.strerror or error}", _tcp_hint(error, port)) from error
+        raise OperatorFault(f"cannot listen at {where}: {error.strerror or error}", _tcp_hint(error, host, port, setting)) from error
     listener.setblocking(False)
     return listener
 
 
-def _tcp_hint(error: OSError, port: int) -> str:
+def _tcp_hint(error: OSError, host: str, port: int, setting: str) -> str:
+    unit = f"bounced-{setting.partition('.')[0]}.socket"
     match error.errno:
         case errno.EACCES:
-            return f"Port {port} is privileged: let systemd hand the socket over (bounced-smtp.socket), or grant CAP_NET_BIND_SERVICE."
+            return f"Port {port} is privileged: let systemd hand the socket over ({unit}), or grant CAP_NET_BIND_SERVICE."
         case errno.EADDRINUSE:
             return f"Another program listens there: `ss -ltnp 'sport = :{port}'` names it."
-        case errno.EADDRNOTAVAIL | errno.EAFNOSUPPORT:
-            return "This machine does not have that address: `ip address` shows those it has. Correct smtp.listen."
+        case errno.EAFNOSUPPORT if ":" in host and _may_open(socket.AF_INET):
+            return f"This machine has no IPv6. Correct {setting}."
+        case errno.EAFNOSUPPORT:
+            without = "where mail comes by LMTP" if setting == "smtp.listen" else "where nobody asks"
+            return f"The unit's sandbox has no network: `systemctl enable --now {unit}` hands it over; {setting} = [] {without}."
+        case errno.EADDRNOTAVAIL:
+            return f"This machine does not have that address: `ip address` shows those it has. Correct {setting}."
         case _:
-            return "Correct smtp.listen."
+            return f"Correct {setting}."
+
+
+def _may_open(family: int) -> bool:
+    try:
+        socket.socket(family, socket.SOCK_STREAM).close()
+    except OSError:
+        return False
+    return True
 
 
 class OwnSocket(socket.socket):

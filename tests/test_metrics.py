@@ -52,16 +52,28 @@ def undocumented(text: str) -> list[str]:
 
 
 @pytest.fixture(autouse=True)
-def watching(tmp_path: Path) -> None:
+def watching(tmp_path: Path) -> Iterator[None]:
     """Measure a database of this test."""
     (tmp_path / "bounced.db").write_bytes(b"x" * 100)
     (tmp_path / "bounced.db-wal").write_bytes(b"x" * 7)
     metrics.watch(tmp_path / "bounced.db", lambda: 3)
+    metrics.certificate_ends(1_800_000_000)
+    yield
+    metrics.certificate_ends(None)
 
 
 def test_every_metric_is_documented() -> None:
     """docs/METRICS.md has a row for each metric with its kind and labels, and none for others."""
     assert undocumented((ROOT / "docs" / "METRICS.md").read_text()) == []
+
+
+def test_without_a_certificate_there_is_no_word_of_one() -> None:
+    """The end of the certificate is told while there is one; none is not one that ended in 1970."""
+    name = "bounced_certificate_ends_timestamp_seconds"
+    assert metrics.REGISTRY.get_sample_value(name) == 1_800_000_000
+    metrics.certificate_ends(None)
+    assert metrics.REGISTRY.get_sample_value(name) is None
+    assert name.encode() not in metrics.rendered()
 
 
 def test_an_undocumented_metric_is_noticed() -> None:
@@ -192,7 +204,7 @@ def test_rules_load(need_program: Callable[[str], str]) -> None:
         [need_program("promtool"), "check", "rules", str(MONITORING / "bounced.rules.yml")], capture_output=True, text=True, timeout=60
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "10 rules found" in ran.stdout
+    assert "11 rules found" in ran.stdout
 
 
 def test_alerts_fire(need_program: Callable[[str], str], tmp_path: Path) -> None:
@@ -207,6 +219,7 @@ tests:
       - {{ series: 'bounced_lookups_total{{protocol="policy",result="clear"}}', values: '0+100x30' }}
       - {{ series: 'bounced_lookups_total{{protocol="policy",result="trouble"}}', values: '0x5 0+5x25' }}
       - {{ series: 'bounced_incidents_open{{kind="outage"}}', values: '0x5 1x25' }}
+      - {{ series: 'bounced_certificate_ends_timestamp_seconds', values: '{15 * 86400}x1600' }}
     alert_rule_test:
       - {{ eval_time: 3m, alertname: BouncedDown }}
       - eval_time: 8m
@@ -240,6 +253,14 @@ tests:
             exp_annotations:
               summary: "an incident is open: outage"
               description: "`bounced incidents` tells what to do."
+      - {{ eval_time: 20h, alertname: BouncedCertificateExpires }}
+      - eval_time: 26h
+        alertname: BouncedCertificateExpires
+        exp_alerts:
+          - exp_labels: {{ severity: warning }}
+            exp_annotations:
+              summary: the certificate for STARTTLS expires within two weeks
+              description: Renew it, then `systemctl reload bounced`, which whatever renews it should do each time.
 """)
     ran = subprocess.run([need_program("promtool"), "test", "rules", "test.yml"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     assert ran.returncode == 0, ran.stdout + ran.stderr

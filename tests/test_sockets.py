@@ -1,6 +1,7 @@
 """Sockets of our own: permissions before the first client, stale ones replaced, living ones left."""
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -242,6 +243,38 @@ def test_ipv6_takes_no_ipv4() -> None:
     four = sockets.tcp("0.0.0.0", six.getsockname()[1])
     six.close()
     four.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "setting", "families", "hint"),
+    [
+        (
+            "0.0.0.0",
+            "smtp.listen",
+            "AF_INET",
+            "`systemctl enable --now bounced-smtp.socket` hands it over; smtp.listen = []",
+        ),
+        ("::", "smtp.listen", "AF_INET6 AF_INET", "`systemctl enable --now bounced-smtp.socket`"),
+        ("127.0.0.1", "metrics.listen", "AF_INET", "`systemctl enable --now bounced-metrics.socket`"),
+        ("::", "smtp.listen", "AF_INET6", "This machine has no IPv6"),
+    ],
+)
+def test_a_sandbox_without_network_is_told_from_a_wrong_address(
+    host: str, setting: str, families: str, hint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the unit lets the daemon open no socket of TCP, as in a sandbox, the hint names what hands it over."""
+    real = socket.socket
+    none = {getattr(socket, name) for name in families.split()}
+
+    def restricted(family: int = -1, *words: int, **more: int) -> socket.socket:
+        if family in none:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return real(family, *words, **more)
+
+    monkeypatch.setattr(sockets.socket, "socket", restricted)
+    with pytest.raises(OperatorFault) as caught:
+        sockets.tcp(host, 25, setting=setting)
+    assert hint in caught.value.hint
 
 
 def test_foreign_address_is_explained() -> None:

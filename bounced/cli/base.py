@@ -4,6 +4,7 @@ For: the modules of this package. Never: a command.
 """
 
 import http.client
+import ipaddress
 import json
 import socket
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ import click
 
 from bounced import config
 from bounced.fault import OperatorFault, OwnFault, PeerFault
+from bounced.settings import Config
 
 EX_USAGE, EX_DATA, EX_NO_INPUT, EX_UNAVAILABLE, EX_TRY_LATER, EX_CONFIG = 64, 65, 66, 69, 75, 78
 
@@ -110,6 +112,16 @@ def _refuse_fault(status: int, answer: Answer) -> None:
     if status >= 400:
         hint = f"\n  {plain(answer['hint'])}" if answer.get("hint") else ""
         raise Refused(plain(answer.get("detail", "the daemon refused it")) + hint)
+
+
+def mail_places(settings: Config) -> tuple[Path | None, tuple[str, int] | None]:
+    """Return where this machine takes mail: the socket for LMTP, and host and port for SMTP; None where it does not."""
+    beside = settings.query.http and settings.query.http.parent / "lmtp.sock"  # where systemd's units put it
+    lmtp = settings.lmtp.socket or (beside if beside and beside.is_socket() else None)
+    for host, port in settings.smtp.listen:
+        anywhere = ipaddress.ip_address(host).is_unspecified
+        return lmtp, (("::1" if ":" in host else "127.0.0.1") if anywhere else host, port)
+    return lmtp, None
 
 
 def pages(config_file: Path, path: str, words: Mapping[str, str]) -> Iterator[Answer]:

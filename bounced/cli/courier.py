@@ -3,7 +3,6 @@
 For: `bounced ingest`: what was taken is on disk, as for every other client. Never: reading files, or a word to a person.
 """
 
-import ipaddress
 import re
 import smtplib
 import threading
@@ -12,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from bounced.cli.base import mail_places
 from bounced.cli.ingesting import Fate
 from bounced.cli.messages import Found
 from bounced.fault import OperatorFault
@@ -45,7 +45,14 @@ class Courier:
 
     def __init__(self, settings: Config, recipient: str | None, unread: Path | None) -> None:
         """Bring to the daemon of these settings; to `recipient`, or to whom each message's header names. Raises OperatorFault."""
-        self._host, self._port = _door(settings)
+        lmtp, smtp = mail_places(settings)
+        place = lmtp or smtp  # no limits for strangers at the socket
+        if place is None:
+            raise OperatorFault(
+                "nothing to ingest by: lmtp.socket and smtp.listen are empty", "Set lmtp.socket, or start bounced-lmtp.socket."
+            )
+        self._port: int | None
+        self._host, self._port = (str(place), None) if isinstance(place, Path) else place
         self._domains = frozenset(settings.return_path.domains)
         self._recipient = recipient
         self._unread = unread
@@ -138,15 +145,3 @@ class Courier:
         if session is not None:
             session.close()
             self._own.session = None
-
-
-def _door(settings: Config) -> tuple[str, int | None]:
-    """Return where mail is taken: a unix socket for LMTP, or a host and a port."""
-    beside = settings.query.http and settings.query.http.parent / "lmtp.sock"  # where systemd's units put it
-    lmtp = settings.lmtp.socket or (beside if beside and beside.is_socket() else None)
-    if lmtp is not None:
-        return str(lmtp), None
-    for endpoint in settings.smtp.listen:
-        anywhere = ipaddress.ip_address(endpoint.host).is_unspecified
-        return ("::1" if ":" in endpoint.host else "127.0.0.1") if anywhere else endpoint.host, endpoint.port
-    raise OperatorFault("nothing to ingest by: lmtp.socket and smtp.listen are empty", "Set lmtp.socket, or start bounced-lmtp.socket.")

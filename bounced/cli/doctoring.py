@@ -14,15 +14,13 @@ from typing import Any
 import click
 
 from bounced import __version__, config
-from bounced.cli.base import Unreachable, as_json, ask, plain
+from bounced.cli.base import Unreachable, as_json, ask, mail_places, plain
 from bounced.doctor import Finding, Level, failure, ok, skipped
 from bounced.fault import Fault, OperatorFault
 from bounced.settings import Config
 
 _EXIT = {Level.OK: 0, Level.SKIPPED: 0, Level.WARNING: 1, Level.FAILURE: 2}
 _PROBE = "drill-probe@doctor.invalid"
-_LMTP = Path("/run/bounced/lmtp.sock")
-"""Where bounced-lmtp.socket listens, which the configuration need not name."""
 
 
 @click.command()
@@ -112,18 +110,9 @@ def _drill(config_file: Path, settings: Config) -> Iterable[Finding]:
 
     query = settings.query
     sockets = {"socketmap": query.socketmap, "policy": query.policy, "line": query.line}
-    listener = _listener(settings)
+    lmtp, smtp = mail_places(settings)
+    listener = smtp or lmtp  # our own port first: that is the way which strangers take
     if listener is None:
         return [failure("drill", "the configuration names no listener for bounces", "Set smtp.listen or lmtp.socket.")]
     places = Places(listener=listener, sockets={name: place for name, place in sockets.items() if place is not None})
     return drilled(asking, places, rules_of(settings), config.policy_of(settings))
-
-
-def _listener(settings: Config) -> tuple[str, int] | Path | None:
-    """Where a bounce is brought: our own port, else the LMTP socket of those whose mail server owns port 25."""
-    if settings.smtp.listen:
-        host, port = settings.smtp.listen[0]
-        return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port  # noqa: S104
-    if settings.lmtp.socket is not None:
-        return settings.lmtp.socket
-    return _LMTP if _LMTP.exists() else None

@@ -1,6 +1,7 @@
 """The listener of the whole daemon: its certificate, and what it does in a flood and at the end."""
 
 import asyncio
+import re
 import resource
 import signal
 import smtplib
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from bounced.cli.base import octets
 from tests.system.ask import Mailer
 from tests.system.bounces import Mint
 from tests.system.daemon import DOMAIN, Daemon, alive
@@ -65,6 +67,9 @@ def test_a_renewed_certificate_is_taken_at_hup_and_a_bad_one_is_not(tmp_path: Pa
     until(lambda: "daemon.reloaded" in daemon.log(), "the reload", shown=daemon.log)
     assert shown_to(daemon.smtp, certificate, "two.example.net")
     assert "smtp.certificate_expires" in daemon.log()
+    told = b"".join(octets(daemon.home / "bounced.toml", "/metrics"))
+    (ends,) = re.findall(rb"^bounced_certificate_ends_timestamp_seconds (\S+)$", told, re.MULTILINE)
+    assert 2 * 86400 < float(ends) - time.time() <= 3 * 86400
     assert daemon.log().count("daemon.kept_old") == 1
     assert daemon.stop() == 0
 
