@@ -8,9 +8,11 @@ subject before it opens another.
 import base64
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
+
+import msgspec
+from msgspec.structs import replace
 
 from bounced.outcome import Disposition
 from bounced.provenance import ADVICE, Provenance
@@ -52,8 +54,7 @@ class Ruling(StrEnum):
     REVERTED = "reverted"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Act:
+class Act(msgspec.Struct, frozen=True, kw_only=True):
     """What a person (`by`) did about an incident: `what` is `held` or a ruling. Acts are added, never changed."""
 
     at: int
@@ -62,8 +63,7 @@ class Act:
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Incident:
+class Incident(msgspec.Struct, frozen=True, kw_only=True):
     """Many bounces with one cause. `subject` is who or what: a provider, a blocker and what of ours it refuses, a return-path domain.
 
     `count` is how many bounces belong to it, `sample` the words of the first, `domains` whose mail is concerned, as many as are named.

@@ -1,10 +1,10 @@
 """The outage guard: opens on a provider's bad day, stays shut on thousands of quiet ones, and closes by itself."""
 
 import random
-from dataclasses import replace
 from functools import reduce
 
 import pytest
+from msgspec.structs import replace
 
 from bounced import guard
 from bounced.guard import SLOT, Closed, Holding, Opened, Turn, Watch, learn, observe, settle

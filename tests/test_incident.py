@@ -1,7 +1,6 @@
 """Incidents: many bounces are one thing, opened once, counted, closed."""
 
 import random
-from dataclasses import replace
 
 import pytest
 from msgspec import structs
@@ -135,9 +134,9 @@ def test_only_what_concerns_it_closes_a_refusal() -> None:
     assert accepted(incident, NOON + 5, "d0.example").accepted_in_row == 1
     assert accepted(incident, NOON + 5, "d1.example") == incident
     assert accepted(incident, NOON, "d0.example") == incident
-    other = replace(incident, kind=Kind.COMPROMISED)
+    other = structs.replace(incident, kind=Kind.COMPROMISED)
     assert accepted(other, NOON + 5, "d0.example") == other
-    closed = replace(incident, closed_at=NOON)
+    closed = structs.replace(incident, closed_at=NOON)
     assert accepted(closed, NOON + 5, "d0.example") == closed
 
 

@@ -5,11 +5,11 @@ and policy do that. What is decided here is written into the events, so that a r
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Protocol
 
-from msgspec import structs
+from msgspec.structs import replace
 
 from bounced.address import AddressKey, is_drill
 from bounced.guard import Closed, Holding, Opened, Watch, learn, observe, settle
@@ -108,12 +108,12 @@ def guarded(shelf: Shelf, before: AddressRecord, event: AnyEvent, policy: Policy
             outage = _held_back(shelf, outage, since, event.at, policy)
             shelf.put_incident(outage)
             shelf.hold(outage.id, event.key)
-            return structs.replace(event, held=outage.id), (outage,)
+            return replace(event, held=outage.id), (outage,)
         case Holding() if isinstance(event, Bounced):
             for outage in shelf.open_incidents(Kind.OUTAGE, event.provider):
                 shelf.put_incident(joined(outage, event.at, domain=_domain(event)))
                 shelf.hold(outage.id, event.key)
-                return structs.replace(event, held=outage.id), ()
+                return replace(event, held=outage.id), ()
         case Closed():
             return event, _closed(shelf, event.provider, event.at)
         case _:
@@ -204,7 +204,7 @@ def _held_back(shelf: Shelf, outage: Incident, since: int, until: int, policy: P
     for place, event in list(shelf.bounces_since(since)):
         mine = event.provider == outage.subject and event.held is None and since <= event.at <= until
         if mine and _would_block(event, policy):
-            shelf.rewrite(place, structs.replace(event, held=outage.id))
+            shelf.rewrite(place, replace(event, held=outage.id))
             outage = joined(outage, event.at, domain=_domain(event), sample=event.outcome.diagnostic)
             keys[event.key] = None
     for key in keys:

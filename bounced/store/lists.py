@@ -12,7 +12,7 @@ from bounced.address import AddressKey
 from bounced.policy import Policy, no_firmer, step
 from bounced.record import AddressRecord, Imported
 from bounced.scope import EVERYWHERE
-from bounced.store import tables
+from bounced.store import ledger, tables
 from bounced.store.rows import CAUSES, event_row, imported_detail, json_of, standing_row
 from bounced.takeover import Taken, imported
 
@@ -52,7 +52,7 @@ def take_over(connection: sqlite3.Connection, blocks: Sequence[Taken], policy: P
                 if key not in done:
                     event, before = imported(others, key, since, at=at, by=by, source=source), tables.look_up(connection, key)
                     if step(before, event, policy).standings != before.standings:
-                        tables.record(connection, event, event_row(event), policy)
+                        ledger.record(connection, [(event, event_row(event))], policy)
                         changed += 1
     return changed
 

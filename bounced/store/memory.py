@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from msgspec import structs
+
 from bounced.address import AddressKey
 from bounced.guard import Watch
 from bounced.incident import Act, Incident, Kind, Ruling
@@ -284,7 +286,7 @@ class _Shelf:
         for held in self.holds.values():
             held.discard(key)
         for identity, incident in self.incidents.items():
-            self.incidents[identity] = replace(incident, sample=without(incident.sample, key))
+            self.incidents[identity] = structs.replace(incident, sample=without(incident.sample, key))
 
     def tallied(self, days: Sequence[str], words: Sequence[str]) -> dict[str, int]:
         sums: Counter[str] = Counter()

@@ -9,7 +9,6 @@ import re
 import string
 import time
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import NamedTuple
 
 import msgspec
@@ -52,6 +51,9 @@ _KINDS: dict[str, type[AnyEvent]] = {
 }
 _WORDS = {kind: word for word, kind in _KINDS.items()}
 _READERS: dict[str, msgspec.json.Decoder[AnyEvent]] = {word: msgspec.json.Decoder(kind) for word, kind in _KINDS.items()}
+_CAME_BACK = (Bounced, Complained, Noticed)
+_FIRST_SAID = b',"signed_at":'
+_UNSAID = re.compile(rb',"[a-z_]+":null')
 _quoted = json.encoder.encode_basestring_ascii
 CAUSES = {cause.value[0]: cause for cause in Cause}
 """Causes by the letter that stands for each."""
@@ -89,8 +91,7 @@ class _Rare(msgspec.Struct, frozen=True, omit_defaults=True):
 
 _RARE = msgspec.json.Decoder(_Rare)
 _NOTHING_RARE = _Rare()
-_WATCH = tuple(field.name for field in fields(Watch))
-_Numbers = tuple[int, int, Slots, Slots, int, int, int, int, int | None, int]
+_WATCH = msgspec.json.Decoder(tuple[int, int, Slots, Slots, int, int, int, int, int | None, int])
 
 
 class RowError(ValueError):
@@ -146,12 +147,32 @@ def unmatched_of(event: AnyEvent) -> Unmatched | None:
 
 def event_row(event: AnyEvent) -> EventRow:
     """Return the columns of `event`."""
+    token = token_of(event)
+    packed = None if token is None else pack(token)
+    return EventRow(event.at, _WORDS[type(event)], event.key, event.scope, packed, _usual_detail(event) or _any_detail(event))
+
+
+def _any_detail(event: AnyEvent) -> str:
     words = msgspec.to_builtins(event)
-    at, address, scope = words.pop("at"), words.pop("key"), words.pop("scope")
-    token = words.pop("token", None)
+    for column in ("at", "key", "scope", "token"):
+        words.pop(column, None)
     # ASCII escapes carry what strangers write without loss, lone surrogates and NUL among it, which UTF-8 and SQL text do not.
-    detail = _JSON.encode(_said(words))
-    return EventRow(at, _WORDS[type(event)], address, scope, None if token is None else pack(token), detail)
+    return _JSON.encode(_said(words))
+
+
+def _usual_detail(event: AnyEvent) -> str | None:
+    """Return the same of what came back, in a fifth of the time, if all that it says is ASCII."""
+    if not isinstance(event, _CAME_BACK):
+        return None
+    try:
+        text = msgspec.json.encode(event)
+    except UnicodeEncodeError:
+        return None
+    if not text.isascii() or b"\x7f" in text:
+        return None
+    # No text holds what is looked for: in it a quotation mark is escaped, and where a text ends no name follows.
+    said = _UNSAID.sub(b"", text[text.index(_FIRST_SAID) + 1 :])
+    return f"{{{said.decode('ascii')}"
 
 
 def event_of(row: EventRow) -> AnyEvent:
@@ -241,14 +262,14 @@ def incident_of(detail: str) -> Incident:
 
 def watch_numbers(watch: Watch) -> str:
     """Return the numbers of `watch` in the order of its fields, as JSON."""
-    return msgspec.json.encode([getattr(watch, name) for name in _WATCH]).decode("ascii")
+    return msgspec.json.encode(watch).decode("ascii")
 
 
 def watch_of(numbers: str) -> Watch:
     """Return the watch of which these are the numbers. Raises RowError."""
     try:
-        return Watch(*msgspec.json.decode(numbers, type=_Numbers))
-    except (ValueError, TypeError):
+        return Watch(*_WATCH.decode(numbers))
+    except ValueError:
         raise RowError("the store holds a watch that this version cannot read") from None
 
 

@@ -14,7 +14,7 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Self, TypeVar, cast
 
 import aiosqlite
 
@@ -23,7 +23,7 @@ from bounced.fault import OperatorFault
 from bounced.incident import Act, Incident, Ruling
 from bounced.policy import Policy
 from bounced.record import AnyEvent
-from bounced.store import NoSuchIncident, Recorded, StoreFault, Tally, copies, files, incidents, lists, scrub, tables
+from bounced.store import NoSuchIncident, Recorded, StoreFault, Tally, copies, files, incidents, ledger, lists, scrub, tables
 from bounced.store.reader import Lookups, fault_of
 from bounced.store.rows import event_row
 from bounced.takeover import Taken
@@ -42,7 +42,8 @@ LOG_LIMIT = 40 << 20
 
 _FRAME = 4096 + 24
 _T = TypeVar("_T")
-_Job = Callable[[sqlite3.Connection], object]
+_Job = Callable[[sqlite3.Connection], object] | ledger.Entry
+"""What is to be done in a transaction: an event to record, or any other work."""
 
 # The transaction failed but the connection is sound: no room, or a lock of somebody else's.
 _PASSING = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM}
@@ -51,8 +52,9 @@ _PASSING = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sql
 class _Writer:
     """The writing connection, its thread, and the queue before it."""
 
-    def __init__(self, path: Path, claim: files.Claim) -> None:
+    def __init__(self, path: Path, claim: files.Claim, policy: Policy) -> None:
         self._path = path
+        self._policy = policy
         self._claim = claim
         self._waiting: list[tuple[_Job, asyncio.Future[object]]] = []
         self._wake = asyncio.Event()
@@ -205,7 +207,7 @@ class _Writer:
             if self._log_held or not self._sound:
                 return [StoreFault("the write-ahead log is full: some other program reads the database and does not end")] * len(jobs)
             self._connection.execute("BEGIN IMMEDIATE")
-            results = [job(self._connection) for job in jobs]
+            results = self._results(jobs)
             self._connection.execute("COMMIT")
         except Exception as error:  # noqa: BLE001 - whatever it is, it is answered as ours, and the thread lives on
             self._roll_back()
@@ -214,6 +216,20 @@ class _Writer:
             return [self._transact([job])[0] for job in jobs]
         self._since_checkpoint += len(jobs)
         return results
+
+    def _results(self, jobs: Sequence[_Job]) -> Sequence[object]:
+        """Do jobs in their order, and events that stand together at once."""
+        results: list[object] = []
+        entries: list[ledger.Entry] = []
+        for job in jobs:
+            if isinstance(job, tuple):
+                entries.append(job)
+                continue
+            if entries:
+                results += ledger.record(self._connection, entries, self._policy)
+                entries = []
+            results.append(job(self._connection))
+        return [*results, *ledger.record(self._connection, entries, self._policy)] if entries else results
 
     def _is_common(self, error: Exception) -> bool:
         """Tell whether `error` would meet every job alike, and remember if the connection is to be trusted no more."""
@@ -296,13 +312,13 @@ class SqliteStore(Lookups):
         self._closed = False
         self._writer = writer
         self._policy = policy
-        self._may_hold_pseudonyms = super().any_forgotten()
+        self._holds_pseudonyms: bool | None = None
 
     @classmethod
     async def open(cls, path: Path, policy: Policy) -> Self:
         """Open the database at `path`, or create it if it never was. Raises OperatorFault if it must not be served."""
         claim = files.Claim(path)
-        writer = _Writer(path, claim)
+        writer = _Writer(path, claim, policy)
         try:
             await writer.start()
         except BaseException:
@@ -318,13 +334,15 @@ class SqliteStore(Lookups):
     def any_forgotten(self) -> bool:
         """Tell whether there may be a pseudonym; False is certain: nobody else writes. Raises StoreFault."""
         self._refuse_if_closed()
-        return self._may_hold_pseudonyms
+        if self._holds_pseudonyms is None:
+            self._holds_pseudonyms = super().any_forgotten()
+        return self._holds_pseudonyms
 
     async def record(self, event: AnyEvent) -> Recorded:
         """Add an event and step its record, in one transaction. Returns when it is durable. Raises StoreFault."""
-        self._may_hold_pseudonyms = self._may_hold_pseudonyms or "@" not in event.key
-        row = event_row(event)
-        return await self._done(lambda connection: tables.record(connection, event, row, self._policy))
+        if "@" not in event.key:
+            self._holds_pseudonyms = True
+        return cast("Recorded", await self._writer.submit((event, event_row(event))))
 
     async def probe(self) -> None:
         """Commit what changes nothing, by the writing thread, to the disk. Raises StoreFault."""
@@ -332,6 +350,8 @@ class SqliteStore(Lookups):
 
     async def take_over(self, blocks: Sequence[Taken], *, at: int, by: str, source: str) -> int:
         """Add the blocks of another list, in one transaction; return how many changed anything. Raises StoreFault."""
+        if not all("@" in key for block in blocks for key in block.keys):
+            self._holds_pseudonyms = True
         changed = await self._done(partial(lists.take_over, blocks=blocks, policy=self._policy, at=at, by=by, source=source))
         # As many pages as so many calls of `record`: the log must not wait for a thousand such lists.
         self._writer.count(sum(len(block.keys) for block in blocks))

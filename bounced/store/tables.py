@@ -8,19 +8,20 @@ import json
 import re
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
+from msgspec.structs import replace
+
 from bounced.address import AddressKey
 from bounced.guard import Watch
 from bounced.incident import Incident, Kind, Ruling
-from bounced.policy import Policy, adds, fold, step
+from bounced.policy import Policy, fold, step
 from bounced.record import AddressRecord, AnyEvent, Bounced, Cause, Standing
-from bounced.scope import EVERYWHERE
-from bounced.store import MOST_UNMATCHED, NoSuchIncident, Overview, Place, Recorded, Tally, Unmatched, incidents
+from bounced.scope import EVERYWHERE, Scope
+from bounced.store import MOST_UNMATCHED, NoSuchIncident, Overview, Place, Tally, Unmatched, incidents
 from bounced.store.rows import (
     CAUSES,
     EventRow,
@@ -31,10 +32,8 @@ from bounced.store.rows import (
     incident_detail,
     incident_of,
     pack,
-    replayed,
     standing_of,
     standing_row,
-    unmatched_of,
     watch_numbers,
     watch_of,
     without,
@@ -74,13 +73,12 @@ _OUTCOMES = """
 _AFTER_ALL = "\U0010ffff"
 _READ_AT_ONCE = 20_000
 _UNTOUCHED = standing_row(Standing(scope=EVERYWHERE))[1:]
-_ADD_EVENT = "INSERT INTO event (at, kind, address, scope, token, detail, previous) VALUES (?, ?, ?, ?, ?, ?, ?)"
-_ADD_NUMBERED = "INSERT INTO event (id, at, kind, address, scope, token, detail, previous) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+ADD_NUMBERED = "INSERT INTO event (id, at, kind, address, scope, token, detail, previous) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 _ADD_EVENT_AT = "INSERT INTO event (id, at, kind, address, scope, detail) VALUES (?, 0, ?, '', '*', '{}')"
 _FORGOTTEN = "forgotten"
 """The kind of what stands where the last event was forgotten; it belongs to no address."""
 _AFTER = "SELECT id, at, kind, address, scope, token, detail FROM event WHERE id > ? ORDER BY id LIMIT ?"
-_PUT_STANDING = """
+PUT_STANDING = """
     INSERT INTO standing (scope, cause, category, since, released_at, detail, known_since, delivered_at, last_event, address)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
     ON CONFLICT (address, scope) DO UPDATE SET cause = excluded.cause, category = excluded.category, since = excluded.since,
@@ -106,7 +104,7 @@ _PUT_INCIDENT = """
     INSERT INTO incident (id, kind, subject, opened_at, closed_at, detail) VALUES (?, ?, ?, ?, ?, ?)
     ON CONFLICT (id) DO UPDATE SET closed_at = excluded.closed_at, detail = excluded.detail"""
 _OPEN = "SELECT detail FROM incident WHERE closed_at IS NULL AND kind = ifnull(?, kind) AND subject = ifnull(?, subject) ORDER BY id"
-_PUT_WATCH = "INSERT INTO watch (provider, numbers) VALUES (?, ?) ON CONFLICT (provider) DO UPDATE SET numbers = excluded.numbers"
+PUT_WATCH = "INSERT INTO watch (provider, numbers) VALUES (?, ?) ON CONFLICT (provider) DO UPDATE SET numbers = excluded.numbers"
 _DROP_TALLIES = """
     DELETE FROM tally WHERE (day, what, source) IN
         (SELECT day, what, source FROM tally WHERE day < ? ORDER BY day, what, source LIMIT ?)"""
@@ -155,28 +153,6 @@ def tallies(connection: sqlite3.Connection, since: str = "") -> Mapping[Tally, i
     return {Tally(day, what, source): times for day, what, source, times in rows}
 
 
-def record(connection: sqlite3.Connection, event: AnyEvent, row: EventRow, policy: Policy) -> Recorded:
-    """Add `event`, whose columns are `row`, and step its record; tally it instead if its token told as much before.
-
-    Raises RowError, sqlite3.Error; whoever began the transaction rolls it back.
-    """
-    before, last_event = _load(connection, event.key)
-    if row.token is not None:
-        earlier = connection.execute(_OF_ONE_MAIL, (row.token,)).fetchall()
-        if earlier and not adds(event, (event_of(EventRow(*past)) for past in earlier)):
-            count(connection, {replayed(event): 1})
-            return Recorded(before, before, fresh=False)
-    shelf = Shelf(connection)
-    guarded, outages = incidents.guarded(shelf, before, event, policy)
-    after = step(before, guarded, policy)
-    added = connection.execute(_ADD_EVENT, (*(row if guarded is event else event_row(guarded)), last_event)).lastrowid
-    _put(connection, before, after, added)
-    if (group := unmatched_of(guarded)) is not None:
-        _join(connection, group)
-    held = guarded.held if isinstance(guarded, Bounced) else None
-    return Recorded(before, after, fresh=True, held=held, turned=(*outages, *incidents.told(shelf, guarded)))
-
-
 def touch(connection: sqlite3.Connection) -> None:
     """Write a page as it is. Raises sqlite3.Error."""
     ((version,),) = connection.execute("PRAGMA user_version").fetchall()
@@ -188,7 +164,8 @@ def unmatched(connection: sqlite3.Connection) -> Sequence[Unmatched]:
     return [Unmatched(*row) for row in connection.execute(_UNMATCHED).fetchall()]
 
 
-def _join(connection: sqlite3.Connection, group: Unmatched) -> None:
+def join(connection: sqlite3.Connection, group: Unmatched) -> None:
+    """Count a text that no rule matched to its group, and keep so many groups. Raises sqlite3.Error."""
     connection.execute(_JOIN, (group.key, group.count, group.first, group.last, group.sample))
     connection.execute(_PART, (MOST_UNMATCHED,))
 
@@ -208,14 +185,16 @@ def rule_some(
     number = last_event(connection)
     events: list[tuple[object, ...]] = []
     standings: list[tuple[object, ...]] = []
-    for before, previous in _load_all(connection, keys):
+    for before, previous in load_all(connection, keys).values():
         event = incidents.ruling_on(before, incident)
         if event is not None and incident.ruling is ruling:
             number += 1
             events.append((number, *event_row(event), previous))
-            standings += _changed_rows(connection, before, step(before, event, policy), number)
-    connection.executemany(_ADD_NUMBERED, events)
-    connection.executemany(_PUT_STANDING, standings)
+            ruled = step(before, event, policy)
+            drop_gone(connection, before, ruled)
+            standings += changed_rows(before, ruled, number)
+    connection.executemany(ADD_NUMBERED, events)
+    connection.executemany(PUT_STANDING, standings)
     return keys[-1] if keys else None, len(events)
 
 
@@ -337,11 +316,11 @@ def _load(connection: sqlite3.Connection, key: AddressKey) -> tuple[AddressRecor
     return _record_of(key, connection.execute(_STANDINGS, (key,)).fetchall())
 
 
-def _load_all(connection: sqlite3.Connection, keys: Sequence[AddressKey]) -> Iterator[tuple[AddressRecord, int | None]]:
-    """Return the records of those of some addresses that are known, in their order, each with the id of its last event."""
-    rows = connection.execute(_STANDINGS_OF_ALL, (json.dumps(keys),)).fetchall()
-    for key, of_key in groupby(rows, key=itemgetter(0)):
-        yield _record_of(AddressKey(key), [row[1:] for row in of_key])
+def load_all(connection: sqlite3.Connection, keys: Collection[AddressKey]) -> dict[AddressKey, tuple[AddressRecord, int | None]]:
+    """Return the records of some addresses, each with the id of its last event. Raises RowError, sqlite3.Error."""
+    rows = connection.execute(_STANDINGS_OF_ALL, (json.dumps(list(keys)),)).fetchall()
+    found = {AddressKey(key): _record_of(AddressKey(key), [row[1:] for row in of_key]) for key, of_key in groupby(rows, key=itemgetter(0))}
+    return {key: found.get(key) or (AddressRecord(key=key), None) for key in keys}
 
 
 def _record_of(key: AddressKey, rows: Sequence[tuple[Any, ...]]) -> tuple[AddressRecord, int | None]:
@@ -353,29 +332,30 @@ def _record_of(key: AddressKey, rows: Sequence[tuple[Any, ...]]) -> tuple[Addres
     return AddressRecord(key=key, standings=touched, known_since=known_since, delivered_at=delivered_at), last_event
 
 
-def _put(connection: sqlite3.Connection, before: AddressRecord, after: AddressRecord, last_event: int | None) -> None:
-    for row in _changed_rows(connection, before, after, last_event):
-        connection.execute(_PUT_STANDING, row)
+def gone(before: AddressRecord, after: AddressRecord) -> Sequence[Scope]:
+    """Return the streams of which nothing is left to say."""
+    return [one.scope for one in before.standings if one.scope != EVERYWHERE and after.standing(one.scope) == Standing(scope=one.scope)]
 
 
-def _changed_rows(
-    connection: sqlite3.Connection, before: AddressRecord, after: AddressRecord, last_event: int | None
-) -> Sequence[tuple[object, ...]]:
-    """Delete the standings that went; return what to write of those that changed, and the one everywhere: it holds the history's end."""
-    for gone in before.standings:
-        if gone.scope != EVERYWHERE and after.standing(gone.scope) == Standing(scope=gone.scope):
-            connection.execute("DELETE FROM standing WHERE address = ? AND scope = ?", (after.key, gone.scope))
+def drop_gone(connection: sqlite3.Connection, before: AddressRecord, after: AddressRecord) -> None:
+    """Delete the standings that went. Raises sqlite3.Error."""
+    connection.executemany("DELETE FROM standing WHERE address = ? AND scope = ?", [(after.key, scope) for scope in gone(before, after)])
+
+
+def changed_rows(before: AddressRecord, after: AddressRecord, last_event: int | None) -> Sequence[tuple[object, ...]]:
+    """Return what to write of the standings that changed, and of the one everywhere: it holds the end of the history."""
     changed = [one for one in after.standings if one.scope != EVERYWHERE and one != before.standing(one.scope)]
     own = (after.known_since, after.delivered_at, last_event)
     rows = [(*standing_row(after.standing(EVERYWHERE)), *own, after.key)]
     return rows + [(*standing_row(one), None, None, None, after.key) for one in changed]
 
 
-@dataclass(frozen=True, slots=True)
 class Shelf:
     """What the course of incidents asks of this backend (bounced/store/incidents.py). Everything may raise RowError, sqlite3.Error."""
 
-    connection: sqlite3.Connection
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        """Look into the database on a connection, in the transaction that its owner began."""
+        self.connection = connection
 
     def watch(self, provider: str) -> Watch | None:
         """Return what the guard remembers of a provider."""
@@ -384,7 +364,7 @@ class Shelf:
 
     def put_watch(self, provider: str, watch: Watch) -> None:
         """Remember it."""
-        self.connection.execute(_PUT_WATCH, (provider, watch_numbers(watch)))
+        self.connection.execute(PUT_WATCH, (provider, watch_numbers(watch)))
 
     def incident(self, identity: str) -> Incident | None:
         """Return one incident."""
@@ -393,11 +373,11 @@ class Shelf:
 
     def open_incidents(self, kind: Kind | None = None, subject: str | None = None) -> Sequence[Incident]:
         """Return what is open, of a kind, of a subject."""
-        return [incident_of(row[0]) for row in self.connection.execute(_OPEN, (kind, _ascii(subject))).fetchall()]
+        return [incident_of(row[0]) for row in self.connection.execute(_OPEN, (kind, as_ascii(subject))).fetchall()]
 
     def put_incident(self, incident: Incident) -> None:
         """Add or replace an incident."""
-        row = (incident.id, incident.kind, _ascii(incident.subject), incident.opened_at, incident.closed_at, incident_detail(incident))
+        row = (incident.id, incident.kind, as_ascii(incident.subject), incident.opened_at, incident.closed_at, incident_detail(incident))
         self.connection.execute(_PUT_INCIDENT, row)
 
     def hold(self, identity: str, key: AddressKey) -> None:
@@ -418,7 +398,9 @@ class Shelf:
     def refold(self, key: AddressKey, policy: Policy) -> None:
         """Make the record of an address the fold of its history."""
         before, last_event = _load(self.connection, key)
-        _put(self.connection, before, fold(key, history(self.connection, key), policy), last_event)
+        after = fold(key, history(self.connection, key), policy)
+        drop_gone(self.connection, before, after)
+        self.connection.executemany(PUT_STANDING, changed_rows(before, after, last_event))
 
     def tallied(self, days: Sequence[str], words: Sequence[str]) -> dict[str, int]:
         """Return the sums of the tallies of some words, by day."""
@@ -429,6 +411,6 @@ class Shelf:
         self.connection.execute(_DROP_TALLIES, (before, most))
 
 
-def _ascii(text: str | None) -> str | None:
+def as_ascii(text: str | None) -> str | None:
     """Make a stranger's word fit for a column: lone surrogates do not."""
     return None if text is None else text.encode("ascii", "backslashreplace").decode("ascii")
