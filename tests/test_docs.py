@@ -106,3 +106,15 @@ def test_another_command_in_japanese_is_noticed() -> None:
     text = (ROOT / "README.ja.md").read_text()
 
     assert fenced(text.replace("make test ", "make tests ")) != fenced(text)
+
+
+_CONTROL = re.compile(r"\| ([AD][\dAD, ]*) \| `([\w/]+\.py)::(\w+)` \| (?:`([\w/]*(?:\.py)?)(?:::(\w+))?`|the same) \| .+ \|")
+
+
+def test_every_row_of_durability_and_abuse_names_its_control() -> None:
+    """A1 to A15 and D1 to D14 stand in the table of controls, and each test that it names is there."""
+    named = [found for line in (ROOT / "docs" / "ACCEPTANCE.md").read_text("utf-8").splitlines() if (found := _CONTROL.fullmatch(line))]
+    rows = {row for found in named for row in found[1].split(", ")}
+    assert rows == {f"A{number}" for number in range(1, 16)} | {f"D{number}" for number in range(1, 15)}
+    tests = [(found[2], found[3]) for found in named] + [(found[4] or found[2], found[5]) for found in named if found[5]]
+    assert [test for file, test in tests if f"def {test}(" not in (ROOT / "tests" / file).read_text("utf-8")] == []
