@@ -273,7 +273,8 @@ class Consult:
     async def hold(self, provider: str, since: int, *, by: str, reason: str) -> Incident:
         """Hold, by hand, what a provider called dead from `since` on. Raises StoreFault."""
         incident = await self._store.hold(provider, since, at=self.now(), by=by, reason=reason)
-        self._log.warning("incident.held", id=incident.id, subject=provider, count=incident.count, by=by)
+        if incident.count:
+            self._log.warning("incident.held", id=incident.id, subject=provider, count=incident.count, by=by)
         return incident
 
     async def rule(self, incident: str, ruling: Ruling, *, by: str, reason: str) -> int:

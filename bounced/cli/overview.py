@@ -119,8 +119,11 @@ def show(config_file: Path, identity: str, json_: bool) -> None:
 def hold(config_file: Path, provider: str, since: str, reason: str) -> None:
     """Hold back, by hand, what PROVIDER called dead lately. Those addresses are clear again until it is confirmed."""
     words: dict[str, str | int] = {"provider": provider, "since": _moment(since), "reason": reason}
-    (incident,) = ask(config_file, "POST", "/v1/hold", words, LONG_SECONDS)["incidents"]
-    click.echo(_headline(incident))
+    held = ask(config_file, "POST", "/v1/hold", words, LONG_SECONDS)["incidents"]
+    if not held:
+        nothing = f"{plain(provider)} called nobody dead since {when(_moment(since))}: nothing is held"
+        raise Refused(f"{nothing}\n  `bounced why ADDRESS --json` tells the provider of each bounce.")
+    click.echo(_headline(held[0]))
 
 
 @incidents.command()

@@ -223,7 +223,8 @@ async def _incident(consult: Consult, asked: AskedOfIncident, _: str) -> Affecte
 
 
 async def _hold(consult: Consult, asked: AskedOfHold, by: str) -> Incidents:
-    return Incidents([await consult.hold(asked.provider, asked.since, by=by, reason=asked.reason)])
+    incident = await consult.hold(asked.provider, asked.since, by=by, reason=asked.reason)
+    return Incidents([incident] if incident.count else [])
 
 
 async def _rule(ruling: Ruling, consult: Consult, asked: AskedOfRuling, by: str) -> Ruled:

@@ -113,7 +113,10 @@ class Store(Protocol):
         ...
 
     async def hold(self, provider: str, since: int, *, at: int, by: str, reason: str) -> Incident:
-        """Make an incident, by hand, of the hard verdicts of a provider that were recorded from `since` on; their blocks are undone."""
+        """Make an incident, by hand, of the hard verdicts of a provider that were recorded from `since` on; their blocks are undone.
+
+        Where there are none, its count is 0 and it is not kept.
+        """
         ...
 
     async def forget(self, key: AddressKey) -> None:

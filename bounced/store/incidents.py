@@ -155,10 +155,14 @@ def passed(shelf: Shelf, now: int) -> tuple[Incident, ...]:
 
 
 def held_by_hand(shelf: Shelf, provider: str, since: int, act: Act, policy: Policy) -> Incident:
-    """Make an incident of the hard verdicts of a provider that were recorded from `since` on. It is closed from the start."""
+    """Make an incident of the hard verdicts of a provider that were recorded from `since` on. It is closed from the start.
+
+    Where there are none its count is 0, and nobody hears of it again.
+    """
     outage = _held_back(shelf, opened(Kind.OUTAGE, provider, act.at), since, act.at, policy)
     outage = replace(outage, closed_at=act.at, acts=(act,))
-    shelf.put_incident(outage)
+    if outage.count:
+        shelf.put_incident(outage)
     return outage
 
 

@@ -139,7 +139,7 @@ class _Writer:
                 answer: dict[str, Any] = await answered
         except (OSError, TimeoutError) as error:
             why = "does not answer" if isinstance(error, TimeoutError) else f"cannot be reached: {error.strerror or error}"
-            raise StoreFault(f"the process that writes {why}") from None
+            raise StoreFault(f"the process that writes (bounced.service) {why}") from None
         finally:
             del self._waiting[number]
         if "missing" in answer:

@@ -182,6 +182,9 @@ async def test_a_person_may_hold_by_hand(store: Store) -> None:
     assert store.look_up(user(4)).standing(EVERYWHERE).strikes == 1
     assert await store.rule(incident.id, Ruling.CONFIRMED, at=NOON + DAY, by="olga", reason="") == 4
     assert clear(store, range(1, 10)) == [6, 7, 8]
+    for misspelt in ("gooogle", "example.com"):
+        assert (await store.hold(misspelt, NOON + HOUR, at=NOON + HOUR, by="olga", reason="")).count == 0
+    assert [one.id for one in store.incidents() if one.kind is Kind.OUTAGE] == [incident.id]
 
 
 async def test_refusals_are_one_incident_until_mail_is_accepted(store: Store) -> None:

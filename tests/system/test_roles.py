@@ -89,7 +89,7 @@ def test_questions_are_answered_while_nobody_takes_bounces(pair: Pair) -> None:
         client.return_path(LONG)
     refused = pair.query.run("release", DEAD)
     assert refused.returncode == 75
-    assert "the process that writes cannot be reached" in refused.stderr
+    assert "the process that writes (bounced.service) cannot be reached" in refused.stderr
     pair.smtp.start()
     pair.smtp.kill()
     assert (client.may_send(DEAD), client.may_send(LIVE)) == (False, True)

@@ -166,6 +166,9 @@ def test_a_postmaster_holds_what_the_guard_let_pass() -> None:
         daemon.tell("incidents", "revert", identity(daemon))
         assert daemon.run("incidents", "revert", "outage-20200101-aaaaa").returncode == 65
         assert daemon.run("incidents", "hold", "google", "--since", "yesterday").returncode == 65
+        misspelt = daemon.run("incidents", "hold", "gooogle")
+        assert (misspelt.returncode, "gooogle called nobody dead since" in misspelt.stderr) == (65, True)
+        assert "gooogle" not in daemon.tell("incidents")
 
 
 @pytest.fixture(scope="module")
