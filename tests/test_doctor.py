@@ -204,9 +204,15 @@ def test_keys_are_looked_at(settings: Config) -> None:
 
 
 def test_the_database_is_looked_at(settings: Config) -> None:
-    """A database from the future or a missing one is a failure."""
+    """A database from the future or a missing one is a failure, and a log that somebody holds a warning."""
     assert found(settings, "database").level is Level.OK
 
+    log = settings.store.database.with_name(f"{settings.store.database.name}-wal")
+    log.touch()
+    os.truncate(log, 30_000_000)
+    held = found(settings, "database")
+    assert (held.level, "fuser" in held.do) == (Level.WARNING, True)
+    log.unlink()
     os.utime(settings.store.database, (time.time() + 3600,) * 2)
     assert found(settings, "database").level is Level.FAILURE
     settings.store.database.unlink()

@@ -11,10 +11,12 @@ import pytest
 
 from bounced import metrics
 from bounced.consult import Consult
+from bounced.doctor.machine import LONG_LOG
 from bounced.http import HttpDoor
 from bounced.policy import Policy
 from bounced.store import StoreFault
 from bounced.store.memory import MemoryStore
+from bounced.store.sqlite import LOG_LIMIT
 from tests.asking import DEAD, LIVE, ask_for_text, bound, consult_over, http_door, with_dead
 from tests.test_intake import DEAD as DEAD_REPORT
 from tests.test_intake import House, dsn, recipient
@@ -205,6 +207,13 @@ def test_rules_load(need_program: Callable[[str], str]) -> None:
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "11 rules found" in ran.stdout
+
+
+def test_a_held_log_is_told_before_bounces_are_put_off() -> None:
+    """The alert and the doctor warn of a length of the log that is reached: at the store's limit calls are refused, and it stays so."""
+    alert = dict(expressions())["BouncedLogHeld"]
+    assert alert == f"bounced_db_wal_bytes > {LONG_LOG / 1e6:.0f}e6"
+    assert LONG_LOG < LOG_LIMIT
 
 
 def test_alerts_fire(need_program: Callable[[str], str], tmp_path: Path) -> None:

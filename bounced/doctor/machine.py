@@ -22,6 +22,8 @@ _OLD_KEY = 400 * 86_400
 _DAYS_TO_RENEW = 14
 _TIME_ERROR = 5
 _LEAST_FREE, _LOW_FREE = 64 << 20, 1 << 30
+LONG_LOG = 25_000_000
+"""Octets of the write-ahead log that only a read without an end brings about; the alert BouncedLogHeld has the same number."""
 _MAILERS = {"postfix": ("policy", "socketmap"), "Debian-exim": ("line",), "exim": ("line",)}
 """Users of mailers, and the sockets that their recipes in docs/PROTOCOLS.md use."""
 
@@ -112,6 +114,13 @@ def _database(file: Path) -> Finding:
     if modified > time.time() + 60:
         return failure(
             "database", f"{file} was written in the future", "The clock was set back: set it right, for return paths have times."
+        )
+    log = file.with_name(f"{file.name}-wal")
+    if log.exists() and log.stat().st_size > LONG_LOG:
+        return warning(
+            "database",
+            f"{log} has {log.stat().st_size >> 20} MiB: some program reads the database and does not end",
+            f"`fuser {file}` names who does; end that program, for at 40 MiB bounces are put off.",
         )
     return ok("database", f"{file}, {file.stat().st_size >> 10} KiB")
 
