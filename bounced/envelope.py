@@ -3,11 +3,10 @@
 For: carrying the envelope of one returned mail from the listener to the record. Never: the content, or a judgement.
 """
 
-from dataclasses import dataclass
+import msgspec
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Envelope:
+class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     """One mail object's envelope, with what is known of its sender.
 
     `reverse_path` is None for the null reverse-path `<>` (RFC 5321 section 4.5.5), which a bounce has. `forward_path` is the mailbox

@@ -24,6 +24,8 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Self
 
+import msgspec
+
 from bounced.address import AddressKey
 from bounced.scope import Scope
 
@@ -32,6 +34,8 @@ MAX_AGE_LIMIT = 180 * 86400
 """Seals older than this could not be told from future ones: half of the time in which the cut time comes round, less two weeks."""
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+_DIGITS = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
+"""By which a number in base32 becomes one that int() reads."""
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 _WRAP = 1 << 25
 _MAC_OCTETS = 10
@@ -144,8 +148,7 @@ class Refusal(StrEnum):
     """A genuine opaque form, whose recipient the store knows no more."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claims:
+class Claims(msgspec.Struct, frozen=True, kw_only=True):
     """What a genuine return path proves: we signed it at `signed_at` (Unix seconds) for a mail to `recipient` in stream `scope`.
 
     `token` is the seal in lower case: the name of that one mail. `unsigned` is set where there is no seal: it tells what the operator
@@ -204,7 +207,7 @@ class ReturnPath:
         # Two dots in a row are no dot-string (RFC 5321 section 4.1.2), though some mailboxes have them.
         if len(named) > _NAMED or ".." in named or not _PLAIN.fullmatch(named):
             named = opaque_id = _opaque_id(recipient)
-        mac = _mac(key.secret, now, scope, named)
+        mac = _base32(_mac(key.secret, now, scope, named))
         return Signed(f"b+{_cut_time(now)}{key.id}{_tag(scope)}{mac}+{named}", opaque_id)
 
     def verify(self, local_part: str, now: int, recipient_of: Callable[[str], AddressKey | None]) -> Claims | Refusal:
@@ -216,9 +219,11 @@ class ReturnPath:
         secret = self._secrets.get(seal[5])
         if secret is None:
             return Refusal.UNKNOWN_KEY
-        signed_at = _whole_time(seal[:5], now)
+        digits = seal.translate(_DIGITS)
+        signed_at = _whole_time(int(digits[:5], 32), now)
+        mac = int(digits[7:], 32).to_bytes(_MAC_OCTETS, "big")
         for scope in self._tagged.get(seal[6], ()):
-            if hmac.compare_digest(seal[7:], _mac(secret, signed_at, scope, named)):
+            if hmac.compare_digest(mac, _mac(secret, signed_at, scope, named)):
                 break
         else:
             return Refusal.FORGED
@@ -239,9 +244,8 @@ def has_seal(local_part: str) -> bool:
     return _SEALED.fullmatch(local_part) is not None
 
 
-def _mac(secret: bytes, signed_at: int, scope: Scope, named: str) -> str:
-    message = f"bounced return path 1\0{signed_at}\0{scope}\0{named}".encode()
-    return _base32(_hmac(secret, message)[:_MAC_OCTETS])
+def _mac(secret: bytes, signed_at: int, scope: Scope, named: str) -> bytes:
+    return _hmac(secret, f"bounced return path 1\0{signed_at}\0{scope}\0{named}".encode())[:_MAC_OCTETS]
 
 
 def _tag(scope: Scope) -> str:
@@ -263,9 +267,6 @@ def _cut_time(at: int) -> str:
     return "".join(_ALPHABET[cut >> shift & 31] for shift in (20, 15, 10, 5, 0))
 
 
-def _whole_time(text: str, now: int) -> int:
+def _whole_time(cut: int, now: int) -> int:
     """Complete a cut time to the moment nearest to `now`."""
-    cut = 0
-    for char in text:
-        cut = cut << 5 | _ALPHABET.index(char)
     return now + (cut - now + _WRAP // 2) % _WRAP - _WRAP // 2

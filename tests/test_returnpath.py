@@ -193,7 +193,7 @@ def test_forgeries(full_counts: bool) -> None:
 
 
 def test_forgeries_notice_a_short_mac(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Control: when only the first two characters of the MAC are compared, forgeries are believed."""
+    """Control: when only the first two octets of the MAC are compared, forgeries are believed."""
     real = returnpath.hmac.compare_digest
     monkeypatch.setattr(returnpath.hmac, "compare_digest", lambda one, other: real(one[:2], other[:2]))
     assert accepted_forgeries(PATH, 10_000) != []
@@ -217,7 +217,7 @@ def test_macs_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> 
     assert PATH.verify(token.replace("ada", "eve"), NOW, nobody) is Refusal.FORGED
     assert isinstance(PATH.verify(token, NOW, nobody), Claims)
     assert len(compared) == 2
-    assert {len(mac) * 5 for pair in compared for mac in pair} == {80}
+    assert {len(mac) * 8 for pair in compared for mac in pair} == {80}
 
 
 @pytest.mark.parametrize(
