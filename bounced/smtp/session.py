@@ -23,8 +23,8 @@ from bounced.fault import OwnFault
 from bounced.intake import Admitted
 from bounced.smtp import proxy, reply
 from bounced.smtp.dialogue import LAST_IN_GROUP, Dialogue, Recipient, Terms
-from bounced.smtp.mail_data import MailData
-from bounced.smtp.sessions import Sessions
+from bounced.smtp.mail_data import MailData, whole
+from bounced.smtp.sessions import LINGER, Sessions
 from bounced.smtp.sources import LOCAL, client_of
 
 _MAX_LINE = 2048
@@ -36,8 +36,7 @@ _SMALL_MESSAGE = 128 * 1024
 _HANDSHAKE = 30.0
 """Seconds for a TLS handshake."""
 
-_LINGER = 10.0
-"""Seconds that a client has to read our last words."""
+_NOTHING = bytes(4)
 
 _TRANSIENT, _PERMANENT = b"45"
 """First octets of replies (RFC 5321 section 4.2.1)."""
@@ -49,30 +48,37 @@ _PRODUCTIVE = frozenset({b"MAIL", b"RCPT", b"DATA", b"QUIT"})
 
 class _State(Enum):
     PROXIED = auto()
+    EARLY = auto()
     OPEN = auto()
+    IN_DATA = auto()
     COMMITTING = auto()
     SHAKING_HANDS = auto()
     CLOSING = auto()
 
 
+# Before Python 3.12 each look-up of a member by its class is a call.
+_PROXIED, _EARLY, _OPEN, _IN_DATA, _COMMITTING, _SHAKING_HANDS, _CLOSING = _State
+
+
 class Session(SMTP):
     """One connection. Everything happens in `data_received`, but the commit, which is a task of its own that nobody cancels."""
+
+    _wire: asyncio.Transport | None = None
+    _state = _OPEN
+    _mail: MailData | None = None
+    """Mail data that did not come all at once."""
+    _committing: asyncio.Task[None] | None = None
+    _inbox = b""
+    """What came and could not be taken yet: half a line, or what waits for a commit."""
+    _since = _ends = _data_due = 0.0
+    _choked = _held_back = _eof = _overlong = _faulted = _in_tls = False
+    _errors = _junk = 0
 
     def __init__(self, sessions: "Sessions[Session]", terms: Terms) -> None:
         # Not super().__init__(): it inspects every method of the class and asks for our name, for each connection.
         self._all = sessions
         self._terms = terms
-        self._wire: asyncio.Transport | None = None
-        self._client = self._peer = ""
-        self._state = _State.OPEN
-        self._mail: MailData | None = None
-        self._linger: asyncio.TimerHandle | None = None
-        self._committing: asyncio.Task[None] | None = None
-        self._since = self._ends = self._data_due = 0.0
-        self._inbox = b""
         self._replies: list[bytes] = []
-        self._early = self._choked = self._held_back = self._eof = self._overlong = self._faulted = self._in_tls = False
-        self._errors = self._junk = 0
 
     # What asyncio calls
 
@@ -83,43 +89,43 @@ class Session(SMTP):
         self._since = self._all.loop.time()
         self._ends = self._since + self._all.settings.session
         if self._all.is_proxy(peer):
-            self._state = _State.PROXIED
+            self._state = _PROXIED
             # Until then it counts among all, but for no source.
             self._enter(LOCAL)
         elif self._enter(peer):
-            self._early = _has_spoken(wire.get_extra_info("socket"))
-            if not self._early:
+            if _has_spoken(wire.get_extra_info("socket")):
+                self._state = _EARLY
+            else:
                 wire.write(self._terms.greeting)
 
     def data_received(self, octets: bytes) -> None:
         """Take what came, as far as we are not waiting for a commit or for the client to read our replies."""
-        if self._state is _State.CLOSING:
-            return
-        if self._early:
+        state = self._state
+        if self._inbox:
+            octets = self._inbox + octets
+        if (state is _OPEN or state is _IN_DATA) and not self._choked:
+            self._advance(octets)
+        elif state is _EARLY:
             # Only now that it has been read: a socket closed with octets unread is reset, and our words are lost.
             self._end("early")
-            return
-        self._inbox = self._inbox + octets if self._inbox else octets
-        if self._state is _State.PROXIED:
-            self._take_proxy_header()
-        elif self._state is _State.OPEN and not self._choked:
-            self._advance()
-        elif self._wire is not None and self._state is not _State.SHAKING_HANDS:
-            self._held_back = True
-            self._wire.pause_reading()  # one chunk is held, no more
+        elif state is not _CLOSING:
+            self._inbox = octets
+            if state is _PROXIED:
+                self._take_proxy_header()
+            elif self._wire is not None and state is not _SHAKING_HANDS:
+                self._held_back = True
+                self._wire.pause_reading()  # one chunk is held, no more
 
     def eof_received(self) -> bool:
         """The client will say no more. A commit goes on, and its reply is attempted; TLS cannot be half closed."""
         self._eof = True
-        return self._state is _State.COMMITTING and not self._in_tls
+        return self._state is _COMMITTING and not self._in_tls
 
     def connection_lost(self, error: Exception | None) -> None:  # noqa: ARG002
         """The connection is gone. A commit goes on, and holds the client's place until it has ended."""
         self._wire = None
-        if self._linger is not None:
-            self._linger.cancel()
-        if self._state is not _State.COMMITTING:
-            self._state = _State.CLOSING
+        if self._state is not _COMMITTING:
+            self._state = _CLOSING
             self._forget_mail()
             self._all.leave(self, self._client)
 
@@ -136,25 +142,25 @@ class Session(SMTP):
 
     def stop(self) -> None:
         """Say 421, unless mail is on its way or being committed; then it is said after that."""
-        if self._state is _State.PROXIED or (self._state is _State.OPEN and self._mail is None):
+        if self._state in {_PROXIED, _EARLY, _OPEN}:
             self._end("stopping")
-        elif self._state is _State.SHAKING_HANDS:
+        elif self._state is _SHAKING_HANDS:
             self.abort()
 
     def look_at_the_time(self, now: float) -> None:
         """End the session if it has used up its time; called every second."""
         state, settings = self._state, self._all.settings
-        if state is _State.COMMITTING or state is _State.CLOSING:
+        if state is _COMMITTING or state is _CLOSING:
             return
-        if state is _State.PROXIED:
+        if state is _PROXIED:
             due, reason = self._since + settings.idle_crowded, "proxy"
-        elif self._mail is not None:
+        elif state is _IN_DATA:
             due, reason = self._data_due, "slow"
         else:
             due, reason = self._since + (settings.idle_crowded if self._all.sources.crowded else settings.idle), "idle"
         if now < due and now < self._ends:
             return
-        if state is _State.SHAKING_HANDS:
+        if state is _SHAKING_HANDS:
             self.abort()
         else:
             self._end(reason if due <= self._ends else "session-time")
@@ -183,7 +189,7 @@ class Session(SMTP):
             return
         if header is None:
             return
-        self._state = _State.OPEN
+        self._state = _OPEN
         spoken, self._inbox = self._inbox[header.length :], b""
         self._all.leave(self, self._client)
         if not self._enter(header.client or self._peer):
@@ -197,55 +203,62 @@ class Session(SMTP):
 
     def _resume(self) -> None:
         """Go on after a commit, a handshake, or a client's reading."""
-        if self._wire is None or self._state is not _State.OPEN or self._choked:
+        if self._wire is None or self._choked or self._state not in {_OPEN, _IN_DATA}:
             return
         if self._held_back:
             self._held_back = False
             self._wire.resume_reading()
-        self._advance()
-        if self._eof and self._state is _State.OPEN:
+        self._advance(self._inbox)
+        if self._eof and self._state in {_OPEN, _IN_DATA}:
             self._close()
 
-    def _advance(self) -> None:
-        inbox, at = self._inbox, 0
-        if not inbox:
-            self._flush()
-            return
-        self._inbox = b""
-        while at < len(inbox) and self._state is _State.OPEN and not self._choked:
-            if self._mail is not None:
-                inbox, at = self._take_mail(self._mail, inbox[at:] if at else inbox), 0
-                continue
-            end = inbox.find(b"\n", at)
-            if end < 0:
-                if len(inbox) - at > _MAX_LINE:
-                    self._overlong = True
-                    at = len(inbox)
+    def _advance(self, inbox: bytes) -> None:
+        """Do what came, as far as nothing has to be waited for, and answer; the rest stays in the inbox."""
+        at, size, now = 0, len(inbox), self._all.loop.time()
+        while at < size:
+            if self._state is _OPEN:
+                end = inbox.find(b"\n", at)
+                if end < 0:
+                    if size - at > _MAX_LINE:
+                        self._overlong = True
+                        at = size
+                    break
+                self._since = now
+                self._line(inbox[at:end], more=end + 1 < size)
+                at = end + 1
+            elif self._state is _IN_DATA:
+                at = self._take_mail(inbox, at)
+            else:
                 break
-            self._since = self._all.loop.time()
-            self._line(inbox[at:end], more=end + 1 < len(inbox))
-            at = end + 1
-        if self._state is not _State.CLOSING:
-            self._inbox = inbox[at:]
+        self._inbox = b"" if self._state is _CLOSING else inbox[at:]
         self._flush()
 
-    def _take_mail(self, mail: MailData, octets: bytes) -> bytes:
-        """Take mail data; return what follows its end."""
-        held = mail.held
-        rest = mail.feed(octets)
+    def _take_mail(self, inbox: bytes, at: int) -> int:
+        """Take mail data from there on; return where it ends."""
+        settings = self._all.settings
+        if self._mail is None:
+            if found := whole(inbox, at):
+                content, end = found
+                content = content[: settings.max_message]
+                self._all.held += len(content)
+                self._end_of_mail(content)
+                return end
+            self._mail = MailData(settings.max_message)
+        mail, held = self._mail, self._mail.held
+        rest = mail.feed(inbox[at:])
         self._all.held += mail.held - held
         if rest is not None:
-            self._end_of_mail(mail)
-            return rest
-        settings = self._all.settings
+            self._mail = None
+            self._end_of_mail(None if mail.dropped else mail.content())
+            return len(inbox) - len(rest)
         if mail.seen > 2 * settings.max_message:
             self._end("oversize")
         elif self._all.held > settings.max_held and mail.held > _SMALL_MESSAGE:
             self._all.held -= mail.held
             mail.drop()
-        due = self._data_due + len(octets) / settings.min_data_rate
+        due = self._data_due + (len(inbox) - at) / settings.min_data_rate
         self._data_due = min(due, self._all.loop.time() + settings.idle)
-        return b""
+        return len(inbox)
 
     def _line(self, line: bytes, *, more: bool) -> None:
         """Do what a command line says; `more` tells that the client did not wait for the reply."""
@@ -257,7 +270,7 @@ class Session(SMTP):
         if self._overlong or len(line) > _MAX_LINE:
             self._overlong = False
             answer = reply.TOO_LONG
-        elif line[-1:] != b"\r":
+        elif not line.endswith(b"\r"):
             answer = reply.BARE_LF
         else:
             try:
@@ -270,7 +283,7 @@ class Session(SMTP):
         self._replies.append(answer)
         if answer[0] >= _TRANSIENT or verb not in _PRODUCTIVE:
             self._count(answer)
-        if verb in _CONSEQUENT and self._state is _State.OPEN:
+        if verb in _CONSEQUENT and self._state is _OPEN:
             self._follow(answer)
 
     def _is_no_smtp(self, verb: bytes) -> bool:
@@ -289,7 +302,7 @@ class Session(SMTP):
     def _follow(self, answer: bytes) -> None:
         """Do what was promised by a reply."""
         if answer is reply.GO_AHEAD:
-            self._mail = MailData(self._all.settings.max_message)
+            self._state = _IN_DATA
             self._data_due = self._since + self._all.settings.idle
         elif answer is reply.BYE:
             self._flush()
@@ -298,36 +311,35 @@ class Session(SMTP):
             self._begin_tls()
 
     def _flush(self) -> None:
-        replies = self._replies
-        if replies:
+        if self._replies:
             if self._wire is not None:
-                self._wire.write(b"".join(replies))
-            replies.clear()
+                self._wire.write(b"".join(self._replies))
+            self._replies.clear()
 
     # From mail data to the commit
 
-    def _end_of_mail(self, mail: MailData) -> None:
+    def _end_of_mail(self, content: bytes | None) -> None:
+        """Let the content be committed; None where there was no room for it."""
         recipients = self._dialogue.take_recipients()
-        self._mail = None
-        if mail.dropped:
+        if content is None:
+            self._state = _OPEN
             self._replies += [reply.NO_ROOM] * (len(recipients) if self._terms.lmtp else 1)
             return
-        self._state = _State.COMMITTING
+        self._state = _COMMITTING
         # Held here, or the loop may forget it; this session is held until it has ended.
-        self._committing = self._all.loop.create_task(self._commit(recipients, mail))
+        self._committing = self._all.loop.create_task(self._commit(recipients, content))
 
-    async def _commit(self, recipients: list[Recipient], mail: MailData) -> None:
+    async def _commit(self, recipients: list[Recipient], content: bytes) -> None:
         """Hand the mail to intake and answer. The connection may end meanwhile; this does not."""
         replies = [reply.OUR_FAULT]
-        content = mail.content()
         try:
             if len(recipients) == 1:
                 replies = [await self._accept(*recipients[0], content)]
             else:
                 replies = await asyncio.gather(*(self._accept(*recipient, content) for recipient in recipients))
         finally:
-            self._all.held -= mail.held
-            self._state = _State.OPEN
+            self._all.held -= len(content)
+            self._state = _OPEN
             self._after_commit(replies)
 
     async def _accept(self, envelope: Envelope, admission: Admitted, content: bytes) -> bytes:
@@ -339,7 +351,7 @@ class Session(SMTP):
 
     def _after_commit(self, replies: list[bytes]) -> None:
         if self._wire is None:
-            self._state = _State.CLOSING
+            self._state = _CLOSING
             self._all.leave(self, self._client)
             return
         if reply.COMMITTED in replies:
@@ -356,7 +368,7 @@ class Session(SMTP):
 
     def _begin_tls(self) -> None:
         assert self._wire is not None
-        self._state = _State.SHAKING_HANDS
+        self._state = _SHAKING_HANDS
         self._held_back = False
         self._wire.pause_reading()  # what comes now is not for us
         self._flush()
@@ -366,11 +378,11 @@ class Session(SMTP):
     async def _shake_hands(self, wire: asyncio.Transport, context: ssl.SSLContext) -> None:
         try:
             secured = await self._all.loop.start_tls(
-                wire, self, context, server_side=True, ssl_handshake_timeout=_HANDSHAKE, ssl_shutdown_timeout=_LINGER
+                wire, self, context, server_side=True, ssl_handshake_timeout=_HANDSHAKE, ssl_shutdown_timeout=LINGER
             )
         except OSError:  # as are SSLError and TimeoutError
             secured = None
-        if self._state is not _State.SHAKING_HANDS:
+        if self._state is not _SHAKING_HANDS:
             return
         if secured is None or wire.is_closing():
             # Until hands are shaken the loop tells nobody that the connection is gone.
@@ -380,7 +392,7 @@ class Session(SMTP):
             return
         self._wire = secured
         self._in_tls = True
-        self._state = _State.OPEN
+        self._state = _OPEN
         self._since = self._all.loop.time()
         self._dialogue = Dialogue(self._terms, self._client, in_tls=True)
         if self._all.stopping:
@@ -398,14 +410,14 @@ class Session(SMTP):
         self._close()
 
     def _close(self) -> None:
-        self._state = _State.CLOSING
+        self._state = _CLOSING
         self._inbox = b""
         self._forget_mail()
         if self._wire is not None:
             self._wire.close()
             if self._in_tls or self._wire.get_write_buffer_size():
                 # close() waits until the client has read what we said; not for ever.
-                self._linger = self._all.loop.call_later(_LINGER, self.abort)
+                self._all.linger(self)
 
     def _forget_mail(self) -> None:
         if self._mail is not None:
@@ -425,4 +437,4 @@ class Session(SMTP):
 
 def _has_spoken(sock: socket.socket) -> bool:
     """Whether octets wait that were sent before our greeting was."""
-    return any(fcntl.ioctl(sock.fileno(), termios.FIONREAD, bytes(4)))
+    return fcntl.ioctl(sock.fileno(), termios.FIONREAD, _NOTHING) != _NOTHING

@@ -26,12 +26,17 @@ _RESERVED_FILES = 256
 _TOLD_EVERY = 60.0
 """Seconds between two log lines that sum up whom we turned away."""
 
+LINGER = 10.0
+"""Seconds that a client has to read our last words."""
+
 _ROUND = 1.0
 """Seconds between two looks at who has used up his time: one timer for all costs less than one for each."""
 
 
 class _Timed(Protocol):
     def look_at_the_time(self, now: float) -> None: ...
+
+    def abort(self) -> None: ...
 
 
 _Session = TypeVar("_Session", bound=_Timed)
@@ -86,6 +91,7 @@ class Sessions(Generic[_Session]):
         self.stopping = False
         """Whether the door is closing: nobody is let in any more."""
         self._open: set[_Session] = set()
+        self._lingering: dict[_Session, float] = {}
         self._gone = asyncio.Event()
         self._going_round = False
         self._tasks: set[asyncio.Task[None]] = set()
@@ -98,6 +104,7 @@ class Sessions(Generic[_Session]):
     async def gone(self, seconds: float) -> None:
         """Wait until no session is open, but no longer than `seconds`."""
         if self._open:
+            self._gone.clear()
             try:
                 await asyncio.wait_for(self._gone.wait(), seconds)
             except TimeoutError:
@@ -113,27 +120,37 @@ class Sessions(Generic[_Session]):
         reason = "stopping" if self.stopping else self.sources.enter(client)
         if reason is None:
             self._open.add(session)
-            self._gone.clear()
-            if not self._going_round:
-                self._going_round = True
-                self.loop.call_later(_ROUND, self._go_round)
+            self._go_rounds()
         return reason
 
     def leave(self, session: _Session, client: str) -> None:
-        """Forget a session whose connection and last commit are over; one that was not let in is not known."""
+        """Forget a session whose connection and last commit are over; one that was not let in is only told to have ended."""
+        self._lingering.pop(session, None)
         if session in self._open:
             self._open.remove(session)
             self.sources.leave(client)
             if not self._open:
                 self._gone.set()
 
+    def linger(self, session: _Session) -> None:
+        """Cut a session that is closing if its client has not read our last words in time."""
+        self._lingering[session] = self.loop.time() + LINGER
+        self._go_rounds()
+
+    def _go_rounds(self) -> None:
+        if not self._going_round:
+            self._going_round = True
+            self.loop.call_later(_ROUND, self._go_round)
+
     def _go_round(self) -> None:
         now = self.loop.time()
         for session in self.open():
             session.look_at_the_time(now)
-        self._going_round = bool(self._open)
-        if self._going_round:
-            self.loop.call_later(_ROUND, self._go_round)
+        for session in [session for session, due in self._lingering.items() if now >= due]:
+            session.abort()
+        self._going_round = False
+        if self._open or self._lingering:
+            self._go_rounds()
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Run a task that no connection's end cancels."""

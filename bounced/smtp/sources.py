@@ -5,7 +5,6 @@ or judging a mail. What comes over a unix socket is one of us: it counts among a
 """
 
 import ipaddress
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -34,7 +33,7 @@ class Sources:
     def __init__(self, limits: SourceLimits, clock: Callable[[], float]) -> None:
         """Begin with nobody connected."""
         self._limits = limits
-        self._open: Counter[str] = Counter()
+        self._open: dict[str, int] = {}
         self._new = _Window(60, clock)
         self._kept = _Window(3600, clock)
         self.total = 0
@@ -51,11 +50,12 @@ class Sources:
         if self.total >= self._limits.connections:
             return "full"
         if source != LOCAL:
-            if self._open[source] >= self._limits.per_source:
+            here = self._open.get(source, 0)
+            if here >= self._limits.per_source:
                 return "source-full"
             if self._new.add(source) > self._limits.rate:
                 return "source-rate"
-            self._open[source] += 1
+            self._open[source] = here + 1
         self.total += 1
         return None
 
@@ -64,9 +64,9 @@ class Sources:
         source = _source(client)
         self.total -= 1
         if source != LOCAL:
-            self._open[source] -= 1
-            if not self._open[source]:
-                del self._open[source]
+            here = self._open.pop(source) - 1
+            if here:
+                self._open[source] = here
 
     def may_keep(self, client: str) -> bool:
         """Whether one more mail from this client's source may be kept for a person here; asking counts."""

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bounced.smtp.mail_data import MailData
+from bounced.smtp.mail_data import MailData, whole
 
 wire = st.lists(st.sampled_from([b"\r", b"\n", b".", b"\r\n", b"\r\n.", b"a", b"\0", b"..", b"\r\n.\r\n"]), max_size=30).map(b"".join)
 
@@ -39,6 +39,34 @@ def fed(octets: bytes, sizes: list[int], limit: int) -> tuple[bytes, bytes] | No
 def test_every_cut_reads_the_same(octets: bytes, sizes: list[int], limit: int) -> None:
     """However the octets are cut, content and end are those of the whole."""
     assert fed(octets, sizes, limit) == fed(octets, [len(octets) or 1], limit) == plainly(octets, limit)
+
+
+@given(wire, wire)
+def test_mail_that_came_all_at_once_reads_the_same(before: bytes, octets: bytes) -> None:
+    """Where the short way takes mail data, it takes what the long one takes, whatever stands before it."""
+    found = whole(before + octets, len(before)) if octets else None
+    if found is not None:
+        content, end = found
+        assert (content, (before + octets)[end:]) == plainly(octets, 1000)
+
+
+@pytest.mark.parametrize(
+    ("octets", "found"),
+    [
+        (b"a\r\nb\r\n.\r\nQUIT\r\n", (b"a\nb\n", 9)),
+        (b"a\nb\n.\n\r\n.\r\n", (b"a\nb\n.\n\n", 11)),
+        (b".\r\n", None),
+        (b".a\r\n.\r\n", None),
+        (b"a\r\n..\r\n.\r\n", None),
+        (b"a\rb\r\n.\r\n", None),
+        (b"a\r\r\n.\r\n", None),
+        (b"a\r\n.\r", None),
+        (b"a\r\n", None),
+    ],
+)
+def test_the_short_way_is_for_plain_mail(octets: bytes, found: tuple[bytes, int] | None) -> None:
+    """Plain mail data is taken at once; stuffed dots, a bare CR and what has no end yet are left to MailData."""
+    assert whole(octets, 0) == found
 
 
 @pytest.mark.parametrize(
