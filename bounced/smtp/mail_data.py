@@ -13,21 +13,21 @@ from io import BytesIO
 _DOT_LINE = b"\r\n.\r\n"
 _DOT = b"\r\n."
 _START = b"\r\n"
-_NOTABLE = re.compile(rb"\r(?:\n\.|[^\n])")  # a dot that begins a line, or a bare CR
+_DOT_LINES = re.compile(rb"\r\n\.")  # finds in a third of the time of bytes.find(), which is slow where the last octet is frequent
 
 
 def whole(octets: bytes, at: int) -> tuple[bytes, int] | None:
-    """Read mail data that stands from `at` on in `octets`, up to its end, and has neither a stuffed dot nor a bare CR, as nearly all has.
+    """Read mail data that stands from `at` on in `octets`, up to its end, and has no stuffed dot, no bare CR and no bare LF, as nearly all.
 
     Returns the content and where the end of data ends; None where MailData has to read it, at several times the cost.
     """
-    found = _NOTABLE.search(octets, at)
-    if found is None or octets[at] == _DOT[-1]:
+    dot = _DOT_LINES.search(octets, at)
+    if dot is None or octets[at] == _DOT[-1] or not octets.startswith(_DOT_LINE, dot.start()):
         return None
-    end = found.start()
-    if not octets.startswith(_DOT_LINE, end):
-        return None
-    return octets[at : end + 2].replace(b"\r", b""), end + len(_DOT_LINE)
+    text = octets[at : dot.start() + 2]
+    lines = text.replace(b"\r", b"")
+    # To look for single octets is fast: this is the cheapest proof that each CR stood before an LF.
+    return (lines, dot.start() + len(_DOT_LINE)) if lines.replace(b"\n", b"\r\n") == text else None
 
 
 class MailData:

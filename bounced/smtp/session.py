@@ -142,7 +142,7 @@ class Session(SMTP):
 
     def stop(self) -> None:
         """Say 421, unless mail is on its way or being committed; then it is said after that."""
-        if self._state in {_PROXIED, _EARLY, _OPEN}:
+        if self._state in (_PROXIED, _EARLY, _OPEN):
             self._end("stopping")
         elif self._state is _SHAKING_HANDS:
             self.abort()
@@ -203,13 +203,13 @@ class Session(SMTP):
 
     def _resume(self) -> None:
         """Go on after a commit, a handshake, or a client's reading."""
-        if self._wire is None or self._choked or self._state not in {_OPEN, _IN_DATA}:
+        if self._wire is None or self._choked or self._state not in (_OPEN, _IN_DATA):
             return
         if self._held_back:
             self._held_back = False
             self._wire.resume_reading()
         self._advance(self._inbox)
-        if self._eof and self._state in {_OPEN, _IN_DATA}:
+        if self._eof and self._state in (_OPEN, _IN_DATA):
             self._close()
 
     def _advance(self, inbox: bytes) -> None:

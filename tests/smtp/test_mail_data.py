@@ -54,18 +54,20 @@ def test_mail_that_came_all_at_once_reads_the_same(before: bytes, octets: bytes)
     ("octets", "found"),
     [
         (b"a\r\nb\r\n.\r\nQUIT\r\n", (b"a\nb\n", 9)),
-        (b"a\nb\n.\n\r\n.\r\n", (b"a\nb\n.\n\n", 11)),
+        (b"\r\n.\r\n", (b"\n", 5)),
         (b".\r\n", None),
         (b".a\r\n.\r\n", None),
         (b"a\r\n..\r\n.\r\n", None),
         (b"a\rb\r\n.\r\n", None),
         (b"a\r\r\n.\r\n", None),
+        (b"a\nb\r\n.\r\n", None),
+        (b"a\rb\nc\r\n.\r\n", None),
         (b"a\r\n.\r", None),
         (b"a\r\n", None),
     ],
 )
 def test_the_short_way_is_for_plain_mail(octets: bytes, found: tuple[bytes, int] | None) -> None:
-    """Plain mail data is taken at once; stuffed dots, a bare CR and what has no end yet are left to MailData."""
+    """Plain mail data is taken at once; stuffed dots, bare CR or LF and what has no end yet are left to MailData."""
     assert whole(octets, 0) == found
 
 
