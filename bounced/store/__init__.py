@@ -115,7 +115,8 @@ class Store(Protocol):
     async def hold(self, provider: str, since: int, *, at: int, by: str, reason: str) -> Incident:
         """Make an incident, by hand, of the hard verdicts of a provider that were recorded from `since` on; their blocks are undone.
 
-        Where there are none, its count is 0 and it is not kept.
+        Where there are none, its count is 0 and it is not kept. Durable in parts, other calls between them: what is cut short is finished
+        by holding the rest.
         """
         ...
 

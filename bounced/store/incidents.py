@@ -43,6 +43,8 @@ _FLOODS = (
     _Flood(Kind.COMPROMISED, "signed mail", ("genuine",), least=1_000, days=TALLY_DAYS, known=28),
 )
 _DROPPED_AT_ONCE = 500
+Places = tuple[int, int]
+"""Where events stand: after the first number, up to the second."""
 _DAY = 86_400
 
 
@@ -73,8 +75,12 @@ class Shelf(Protocol):
         """Remember that an incident holds, or held, a verdict on an address."""
         ...
 
-    def bounces_since(self, at: int) -> Iterator[tuple[int, Bounced]]:
-        """Return the bounces that were recorded from a time on, newest first, each with its place."""
+    def places_since(self, at: int) -> Places:
+        """Return places that hold all that was recorded from a time on."""
+        ...
+
+    def bounces_since(self, at: int, places: Places | None = None) -> Iterator[tuple[int, Bounced]]:
+        """Return the bounces that were recorded from a time on, or those among some places, newest first, each with its place."""
         ...
 
     def rewrite(self, place: int, event: Bounced) -> None:
@@ -105,7 +111,7 @@ def guarded(shelf: Shelf, before: AddressRecord, event: AnyEvent, policy: Policy
     match turn:
         case Opened(at=at, since=since) if isinstance(event, Bounced):
             outage = joined(opened(Kind.OUTAGE, event.provider, at), event.at, domain=_domain(event), sample=event.outcome.diagnostic)
-            outage = _held_back(shelf, outage, since, event.at, policy)
+            outage = _held_back(shelf, outage, since, event.at, policy=policy)
             shelf.put_incident(outage)
             shelf.hold(outage.id, event.key)
             return replace(event, held=outage.id), (outage,)
@@ -154,13 +160,17 @@ def passed(shelf: Shelf, now: int) -> tuple[Incident, ...]:
     return tuple(turned)
 
 
-def held_by_hand(shelf: Shelf, provider: str, since: int, act: Act, policy: Policy) -> Incident:
-    """Make an incident of the hard verdicts of a provider that were recorded from `since` on. It is closed from the start.
+def by_hand(provider: str, act: Act) -> Incident:
+    """Return an incident that a person makes. It is closed from the start."""
+    return replace(opened(Kind.OUTAGE, provider, act.at), closed_at=act.at, acts=(act,))
 
-    Where there are none its count is 0, and nobody hears of it again.
+
+def held_by_hand(shelf: Shelf, outage: Incident, since: int, policy: Policy, places: Places | None = None) -> Incident:
+    """Take into an incident the hard verdicts of its provider that were recorded from `since` on, all or those among some places.
+
+    Where there are none its count stays 0, and it is not kept.
     """
-    outage = _held_back(shelf, opened(Kind.OUTAGE, provider, act.at), since, act.at, policy)
-    outage = replace(outage, closed_at=act.at, acts=(act,))
+    outage = _held_back(shelf, shelf.incident(outage.id) or outage, since, outage.opened_at, policy=policy, places=places)
     if outage.count:
         shelf.put_incident(outage)
     return outage
@@ -202,10 +212,10 @@ def _domain(event: AnyEvent) -> str:
     return event.key.rpartition("@")[2]
 
 
-def _held_back(shelf: Shelf, outage: Incident, since: int, until: int, policy: Policy) -> Incident:
+def _held_back(shelf: Shelf, outage: Incident, since: int, until: int, *, policy: Policy, places: Places | None = None) -> Incident:
     """Take the hard verdicts of the outage's provider that were recorded from `since` on into it, and their blocks back."""
     keys: dict[AddressKey, None] = {}
-    for place, event in list(shelf.bounces_since(since)):
+    for place, event in list(shelf.bounces_since(since, places)):
         mine = event.provider == outage.subject and event.held is None and since <= event.at <= until
         if mine and _would_block(event, policy):
             shelf.rewrite(place, replace(event, held=outage.id))

@@ -130,10 +130,10 @@ class _Ledger(tables.Shelf):
         self._open[place] = others if incident.closed_at is not None else sorted((*others, incident), key=lambda one: one.id)
         self._incidents[incident.id] = incident
 
-    def bounces_since(self, at: int) -> Iterator[tuple[int, Bounced]]:
+    def bounces_since(self, at: int, places: incidents.Places | None = None) -> Iterator[tuple[int, Bounced]]:
         """Return the bounces that were recorded from a time on, newest first, each with its place."""
         self.write()
-        return super().bounces_since(at)
+        return super().bounces_since(at, places)
 
     def refold(self, key: AddressKey, policy: Policy) -> None:
         """Make the record of an address the fold of its history."""

@@ -92,7 +92,8 @@ class MemoryStore:
     async def hold(self, provider: str, since: int, *, at: int, by: str, reason: str) -> Incident:
         """Make an incident, by hand, of the hard verdicts of a provider that were recorded from `since` on. Raises StoreFault."""
         self._refuse_if_closed()
-        return incidents.held_by_hand(self._shelf, provider, since, Act(at=at, what="held", by=by, reason=reason), self._policy)
+        outage = incidents.by_hand(provider, Act(at=at, what="held", by=by, reason=reason))
+        return incidents.held_by_hand(self._shelf, outage, since, self._policy)
 
     async def forget(self, key: AddressKey) -> None:
         """Erase an address. Raises StoreFault."""
@@ -267,8 +268,12 @@ class _Shelf:
     def hold(self, identity: str, key: AddressKey) -> None:
         self.holds[identity].add(key)
 
-    def bounces_since(self, at: int) -> Iterator[tuple[int, Bounced]]:
-        for place in reversed(range(len(self.events))):
+    def places_since(self, _at: int) -> incidents.Places:
+        return -1, len(self.events) - 1
+
+    def bounces_since(self, at: int, places: incidents.Places | None = None) -> Iterator[tuple[int, Bounced]]:
+        after, last = places or self.places_since(at)
+        for place in reversed(range(after + 1, last + 1)):
             event = self.events[place]
             if isinstance(event, Bounced) and event.at >= at:
                 yield place, event

@@ -40,6 +40,9 @@ CHECKPOINT_AFTER = 1000
 LOG_LIMIT = 40 << 20
 """Octets of the write-ahead log that a reader may hold fast before calls are refused; with what comes between checkpoints, 64 MiB."""
 
+_HELD_AT_ONCE = 1000
+"""Events that are looked at in one go when a person holds them: bounces are committed in between."""
+
 _FRAME = 4096 + 24
 _T = TypeVar("_T")
 _Job = Callable[[sqlite3.Connection], object] | ledger.Entry
@@ -376,8 +379,14 @@ class SqliteStore(Lookups):
 
     async def hold(self, provider: str, since: int, *, at: int, by: str, reason: str) -> Incident:
         """Make an incident, by hand, of the hard verdicts of a provider that were recorded from `since` on. Raises StoreFault."""
-        act = Act(at=at, what="held", by=by, reason=reason)
-        return await self._shelved(lambda shelf: incidents.held_by_hand(shelf, provider, since, act, self._policy))
+        outage = incidents.by_hand(provider, Act(at=at, what="held", by=by, reason=reason))
+        after, last = await self._shelved(lambda shelf: shelf.places_since(since))
+        for upto in range(last, after, -_HELD_AT_ONCE):
+            places = max(after, upto - _HELD_AT_ONCE), upto
+            hold = partial(incidents.held_by_hand, outage=outage, since=since, policy=self._policy, places=places)
+            outage = await self._shelved(hold)
+            self._writer.count(_HELD_AT_ONCE)
+        return outage
 
     async def forget(self, key: AddressKey) -> None:
         """Erase an address from the database and its log. Raises StoreFault."""

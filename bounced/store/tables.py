@@ -95,7 +95,8 @@ _JOIN = """
 _PART = """
     DELETE FROM unmatched WHERE (SELECT count(*) FROM unmatched) > ? AND key = (SELECT key FROM unmatched ORDER BY last, key LIMIT 1)"""
 _BOUNCES = """
-    SELECT id, at, kind, address, scope, token, detail FROM event WHERE id > ? AND at >= ? AND kind = 'bounced' ORDER BY id DESC"""
+    SELECT id, at, kind, address, scope, token, detail FROM event
+    WHERE id > ? AND id <= ? AND at >= ? AND kind = 'bounced' ORDER BY id DESC"""
 # What stands for a forgotten event has no time.
 _NEXT = "SELECT id, at FROM event WHERE id > ? AND at > 0 ORDER BY id LIMIT 1"
 # Events are recorded a little out of the order of their times; none so late.
@@ -384,9 +385,13 @@ class Shelf:
         """Remember that an incident holds, or held, a verdict on an address."""
         self.connection.execute("INSERT INTO hold (incident, address) VALUES (?, ?) ON CONFLICT DO NOTHING", (identity, key))
 
-    def bounces_since(self, at: int) -> Iterator[tuple[int, Bounced]]:
-        """Return the bounces that were recorded from a time on, newest first, each with its place."""
-        for place, *columns in self.connection.execute(_BOUNCES, (_last_before(self.connection, at), at)).fetchall():
+    def places_since(self, at: int) -> incidents.Places:
+        """Return places that hold all that was recorded from a time on."""
+        return _last_before(self.connection, at), last_event(self.connection)
+
+    def bounces_since(self, at: int, places: incidents.Places | None = None) -> Iterator[tuple[int, Bounced]]:
+        """Return the bounces that were recorded from a time on, or those among some places, newest first, each with its place."""
+        for place, *columns in self.connection.execute(_BOUNCES, (*(places or self.places_since(at)), at)).fetchall():
             event = event_of(EventRow(*columns))
             if isinstance(event, Bounced):
                 yield place, event

@@ -1,5 +1,6 @@
 """What lies beyond one address, asked of every store: outages are held, ruled on as a whole and exactly; incidents open once and close."""
 
+import asyncio
 from datetime import UTC, datetime
 
 import pytest
@@ -11,7 +12,7 @@ from bounced.outcome import Disposition
 from bounced.policy import Policy, fold
 from bounced.record import AnyEvent, Bounced, Cause, Confirmed, Reverted
 from bounced.scope import EVERYWHERE
-from bounced.store import NoSuchIncident, Store, StoreFault, Tally
+from bounced.store import NoSuchIncident, Store, StoreFault, Tally, sqlite
 from bounced.store.sqlite import SqliteStore
 from tests.store.events import ANNA, BERT, NEWS, NOON, blocked, bounced, complained, delivered, noticed
 
@@ -185,6 +186,23 @@ async def test_a_person_may_hold_by_hand(store: Store) -> None:
     for misspelt in ("gooogle", "example.com"):
         assert (await store.hold(misspelt, NOON + HOUR, at=NOON + HOUR, by="olga", reason="")).count == 0
     assert [one.id for one in store.incidents() if one.kind is Kind.OUTAGE] == [incident.id]
+
+
+async def test_who_holds_by_hand_keeps_no_bounce_waiting(sqlite_store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many verdicts are held, others commit between the parts, and each record stays the fold of its history."""
+    monkeypatch.setattr(sqlite, "_HELD_AT_ONCE", 3)
+    for number in range(20):
+        await sqlite_store.record(dead(number, user(number % 7), NOON + number, "google" if number % 4 else "example.com"))
+    holding = asyncio.create_task(sqlite_store.hold("google", NOON + 2, at=NOON + HOUR, by="olga", reason="a bad hour"))
+    between = 0
+    while not holding.done():
+        await sqlite_store.record(dead(1_000 + between, user(0), NOON + HOUR + 1 + between))
+        between += 1
+    assert between > 3
+    assert (await holding).count == 14
+    assert [one.count for one in sqlite_store.incidents() if one.kind is Kind.OUTAGE] == [14]
+    for number in range(7):
+        assert sqlite_store.look_up(user(number)) == fold(user(number), sqlite_store.history(user(number)), Policy())
 
 
 async def test_refusals_are_one_incident_until_mail_is_accepted(store: Store) -> None:
