@@ -179,6 +179,8 @@ def bare(written: str) -> str:
     if not written.isascii():
         joined = _JOINED.match(written)
         written = joined[1] if joined else written
+    if "='" in written:
+        written = written.rpartition("='")[2]
     return written if written.endswith("]") else written.rstrip(_TRAILING)
 
 

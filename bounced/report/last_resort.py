@@ -16,14 +16,15 @@ from bounced.report.prose import Letter
 READER = "prose"
 FLUFL_READER = "flufl.bounce"
 FLUFL_LIMIT = 32 << 10
-_FLUFL_LINES = 500  # its detectors take 15 us a line
+_FLUFL_LINES = 250  # its detectors take 15 us a line
 _FLUFL_HEADER_LIMIT = 8 << 10
 _FLUFL_LINE_LIMIT = 998
 _MACHINE = re.compile(
     r"mailer[-_. ]?daemon|post[-_.]?master|mail[-_. ]?deliver\w*|delivery[-_. ]?(?:sub)?system|mail[-_. ]?(?:sub)?system"
     r"|system administrator|^\"?administrator|mail administrator|"
     r"^<>$|daemon@|bounces?@|double-bounce|mail ?router|mmsc ndr|gateway|mailgate|interscan|mail error|undeliverable|smtp[-_.]?server"
-    r"|mxmail|returned mail|system attendant|microsoftexchange[0-9a-f]{6}|non-?delivery|\bndr@|e?mail[-_. ]?server\b|\bmailer@|virusalert@",
+    r"|mxmail|returned mail|system attendant|microsoftexchange[0-9a-f]{6}|non-?delivery|\bndr@|e?mail[-_. ]?server\b|\bmailer@|virusalert@"
+    r"|anti-?virus[\w-]{0,30}@|\bgwia@",
     re.IGNORECASE,
 )
 _SUBJECT = re.compile(
@@ -31,7 +32,7 @@ _SUBJECT = re.compile(
     undeliver|deliver(?:y|ed|ing)?\b.{0,40}(?:fail|error|problem|status|notif|report|delay|unsuccess|impossible|suspend|abort)
     |(?:fail|error|problem|unsuccess|unable|impossible).{0,40}deliver|return(?:ed)?[ ](?:mail|message|to[ ]sender)|failure[ ]notice
     |mail[ ](?:system[ ])?(?:error|fail|reject|refus)|message[ ](?:reject|refus|bounce|undeliv|delay|not[ ]deliv|could[ ]not)
-    |not[ ](?:be[ ])?delivered|nondeliver|non-deliver|bounce|rejected|delayed[ ]mail|warning:[ ](?:could[ ]not[ ]send|message)
+    |not[ ](?:be[ ])?deliver(?:ed|able)|nondeliver|non-deliver|bounce|rejected|delayed[ ]mail|warning:[ ](?:could[ ]not[ ]send|message)
     |user[ ]unknown|unknown[ ](?:user|address|recipient)|mailbox[ ](?:full|unavailable|is[ ]full)|quota|unzustellbar|zustell
     |nicht[ ]zugestellt|fehlgeschlagen|non[ ](?:distribu|remis|consegn|recapit|d[ée]livr)|[ée]chec|remise[ ]diff|mancata[ ]consegna
     |impossibile|recapito|devuelto|no[ ](?:se[ ])?(?:ha[ ]podido[ ]|pudo[ ]|puede[ ])?(?:entreg|enviar)|entrega[ ]|rechazado
@@ -50,7 +51,7 @@ _SUBJECT = re.compile(
 _BODY = re.compile(
     r"""
     (?:could|can|was|were|been|is)[ ]?n[o']t[ ](?:be[ ])?(?:able[ ]to[ ]be[ ])?(?:delivered|deliver|sent|reach)
-    |couldn't[ ]be[ ](?:delivered|sent)|unable[ ]to[ ](?:be[ ])?deliver|undeliverable|un-?deliver
+    |couldn't[ ]be[ ](?:delivered|sent)|not[ ]deliverable|unable[ ]to[ ](?:be[ ])?deliver|undeliverable|un-?deliver
     |delivery[ ](?:has[ ]|to[ ])?.{0,60}(?:fail|delay|reject)|permanent[ ](?:fatal[ ])?error|fatal[ ]error
     |not[ ](?:been[ ])?(?:yet[ ])?delivered|did[ ]not[ ]reach|(?:was|were|been)[ ](?:not[ ])?(?:rejected|returned|refused)
     |user[ ]unknown|unknown[ ]user|no[ ]such[ ](?:user|mailbox|address|recipient)|mailbox[ ](?:is[ ])?(?:full|unavailable|not[ ]found)

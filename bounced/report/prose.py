@@ -31,7 +31,7 @@ _COPY = re.compile(
     | the[ ](?:headers?|body|start|text)[ ](?:of|from)[ ](?:the|your)[ ](?:original[ ])?(?:message|mail)
     | your[ ](?:original[ ])?(?:message|mail)[ ](?:follows|is[ ](?:enclosed|attached)[ ]below)
     | (?:original|unsent|returned|bounced|undelivered|rejected|failed|source)[ ](?:e-?mail|message|mail)(?:[ ](?:headers?|info|text
-      |body|follows?|is[ ]below|below|enclosed|returned)){0,3}[ ]{0,3}(?:[-:=.*_~]|$)
+      |body|follows?|is[ ]below|below|enclosed|attached|returned)){0,3}[ ]{0,3}(?:[-:=.*_~]|$)
     | message[ ](?:headers?|text|body|content|copy)(?:[ ](?:and[ ]\w{1,12}[ ])?follows?)
     | message[ ]header[s]?[ ](?:for|of)
     | original-(?:message|mail)-?headers?
@@ -45,6 +45,7 @@ _COPY = re.compile(
     )""",
     re.MULTILINE | re.VERBOSE,
 )
+_HEADER_MARKS = ("<", "from", "by", "(", "via")
 _HEADER_LINE = re.compile(
     r"^(?:received|return-path|message-id|from|to|subject|date|mime-version|content-type|x-[\w-]{1,40}|dkim-signature|delivered-to)[ \t]?:",
     re.IGNORECASE | re.MULTILINE,
@@ -131,7 +132,12 @@ def copy_start(text: str) -> int:
     for found in _COPY.finditer(lower if len(lower) == len(text) else text):
         if found.start() > 0 or not text.strip().startswith("-"):
             rest = text[found.start() : found.start() + 6000]
-            if _HEADER_LINE.search(rest) or not rest[found.end() - found.start() :].strip("-=*_ \n.:") or len(text) - found.end() < 400:
+            if _HEADER_LINE.search(rest):
+                return found.start()
+            # A header line alone may be quoted in a list of what the report is about.
+            if found[0].rstrip().endswith(_HEADER_MARKS):
+                continue
+            if not rest[found.end() - found.start() :].strip("-=*_ \n.:") or len(text) - found.end() < 400:
                 return found.start()
     return len(text)
 
@@ -237,13 +243,14 @@ def _with_explanation(status: RecipientStatus, told: dict[str, str]) -> Recipien
 
 _LISTED = re.compile(
     r"^[ \t]*[-*•>·\d.)]{0,4}[ \t]*(?:SMTP[ ])?[\"'(]?<?([^\s<>@\"]{1,128}@[^\s<>@:;,()\"']{1,255})>?[\"')]?[ \t]{0,8}"
-    r"(?::|;|$|\.\.\.|\[|\(|->| on [A-Z]|,? (?:Invalid|is |has |was |does |unknown|not ))",
+    r"(?::|;|$|\.\.\.|\[|\(|->| on [A-Z]|,? (?:Invalid|is |has |was |does |unknown|not |for the following|because))",
     re.MULTILINE,
 )
-_COMMAND = re.compile(r"RCPT[ ]?TO:[ ]{0,4}<?([^\s<>@\"]{1,128}@[^\s<>@:;,()\"']{1,255})>?", re.IGNORECASE)
+# These two are searched in lower case, as _COPY is.
+_COMMAND = re.compile(r"rcpt[ ]?to:[ ]{0,4}<?([^\s<>@\"]{1,128}@[^\s<>@:;,()\"']{1,255})>?")
 _DOTTED = re.compile(r"(?:^|[ \t])<?([^\s<>@\"]{1,128}@[^\s<>@:;,()\"']{1,255})>?[ ]?\.\.\.", re.MULTILINE)
 _CALLED = re.compile(
-    r"""(?:recipients?(?:[ ]address(?:es)?)?|addressee|undeliverable(?:[ ]to)?|deliver(?:ed|y|ing)?(?:[ ][\w' ]{1,30})?[ ](?:to
+    r"""(?:recipients?(?:[ ]address(?:es)?)?|addressee|(?:un|not[ ])deliverable(?:[ ]to)?|deliver(?:ed|y|ing)?(?:[ ][\w' ]{1,30})?[ ](?:to
       |failed:?)|unknown[ ](?:user|recipient|address)|
       target[ ]mail[ ]address|address(?:es)?|no[ ]such[ ]user|user|mailbox|reach|sent[ ]to|send[ ]to|message[ ](?:to|for)|mail[ ](?:to
       |for)|e-?mail[ ](?:to|for)|
@@ -251,35 +258,66 @@ _CALLED = re.compile(
       |mottagare|vastaanottaja|
       получател[а-я]{0,3}|адрес[а-я]{0,3}|адресат[а-я]{0,3}|宛先|送信先|受信者|収信者|收件人|收信人|地址|수신자|받는[ ]?사람)
       [^@\n<]{0,60}(?<![^\s<:\"'(\[：「])<?([^\s<>@"]{1,128}@[^\s<>@:;,()"']{1,255})""",
-    re.IGNORECASE | re.VERBOSE,
+    re.VERBOSE,
 )
 _NOT_RECIPIENT = re.compile(
-    r"(?:contact|support|assistance|help|e-?mail us|write to|mail from|from:|sender|postmaster at|forward this|reply-to|on behalf"
-    r"|envelope-from|return-path)[^@\n]{0,60}$",
-    re.IGNORECASE,
+    r"contact|support|assistance|help|e-?mail us|write to|mail from|from:|sender|postmaster at|forward this|reply-to|on behalf"
+    r"|envelope-from|return-path"
 )
-
-
+_BESIDE = 60
+"""Characters between such a word and the address that it is said of."""
 _NAMING_LIMIT = 48 << 10
 """Characters of a letter in which recipients are looked for: the patterns try every word of many languages."""
+_LONG = 1000
+_AHEAD, _BEHIND = 300, 300
+"""Of a line longer than `_LONG`, what stands around an address: more than any naming of one takes."""
+_ELSEWHERE = "\x01"
+"""Stands where something was left out, so that no line begins there."""
 
 
 def candidates(text: str, limit: int = 200) -> list[str]:
     """Return the addresses that a letter names as its failed recipients, the surest kind of naming that it has."""
     if "@" not in text:
         return []
-    for pattern in (_LISTED, _COMMAND, _DOTTED, _CALLED):
+    text = _around_addresses(text[:_NAMING_LIMIT])
+    lower = text.lower()
+    lower = lower if len(lower) == len(text) else text
+    for pattern, searched in ((_LISTED, text), (_COMMAND, lower), (_DOTTED, text), (_CALLED, lower)):
         found: dict[str, None] = {}
-        for match in pattern.finditer(text, 0, _NAMING_LIMIT):
+        for match in pattern.finditer(searched):
             before = text[max(text.rfind("\n", 0, match.start(1)) + 1, match.start(1) - 100) : match.start(1)]
-            address = fields.address(match[1])
-            if address and "." in address.rpartition("@")[2] and not _NOT_RECIPIENT.search(before):
+            address = fields.address(text[match.start(1) : match.end(1)])
+            if address and "." in address.rpartition("@")[2] and not _said_of_another(before):
                 found[address] = None
                 if len(found) >= limit:
                     break
         if found:
             return _each_once(found)
     return []
+
+
+def _around_addresses(text: str) -> str:
+    """Return the lines that hold an address: no naming goes over the end of a line. Of a long one, what stands around its addresses."""
+    return "\n".join([line if len(line) <= _LONG else _pieces(line) for line in text.split("\n") if "@" in line])
+
+
+def _pieces(line: str) -> str:
+    pieces: list[str] = []
+    reached = 0
+    at = line.find("@")
+    while at >= 0:
+        begin = max(at - _AHEAD, reached)
+        left_out = _ELSEWHERE if begin > reached else ""
+        end = reached = min(at + _BEHIND, len(line))
+        pieces.append(f"{left_out}{line[begin:end]}")
+        at = line.find("@", end)
+    return "".join(pieces) + (_ELSEWHERE if reached < len(line) else "")
+
+
+def _said_of_another(before: str) -> bool:
+    """Whether the words before an address name another than the recipient: whom to ask, who sent."""
+    near = before.rpartition("@")[2].lower()
+    return any(len(near) - found.end() <= _BESIDE for found in _NOT_RECIPIENT.finditer(near))
 
 
 def _each_once(addresses: Iterable[str]) -> list[str]:
