@@ -15,6 +15,7 @@ from django.test.utils import override_settings
 
 from bounced.client import TemporaryFailure
 from tests.asking import DEAD, LIVE
+from tests.system.refuser import Refuser
 
 if not settings.configured:
     settings.configure(DEFAULT_CHARSET="utf-8", USE_TZ=True, EMAIL_BACKEND="bounced.django.EmailBackend")
@@ -69,6 +70,25 @@ def test_the_dead_get_nothing_and_the_living_a_copy_each(outbox: list[Any]) -> N
     assert list(written.bounced_suppressed) == [DEAD]
     assert written.bounced_suppressed[DEAD].startswith("550 5.7.1 ")
     assert written.to == [LIVE, f"Dead <{DEAD}>"]
+
+
+def test_by_a_real_smtp_server(daemon: Path) -> None:
+    """The server that takes the mail sees the signed return paths in the envelope, and nobody who is on the list."""
+    server = Refuser()
+    server.start()
+    try:
+        host, port = server.address
+        smtp = {"BACKEND": "django.core.mail.backends.smtp.EmailBackend"}
+        with override_settings(BOUNCED=chosen(daemon, **smtp), EMAIL_HOST=host, EMAIL_PORT=port, EMAIL_USE_TLS=False):
+            assert get_connection().send_messages([message(to=[LIVE, DEAD], bcc=[ANN])]) == 1
+    finally:
+        server.stop()
+    (live, ann) = server.taken
+    assert (live[1], ann[1]) == (LIVE, "ann@remote.test")
+    for sender, recipient in server.taken:
+        assert sender.startswith("b+")
+        assert sender.endswith(f"+{recipient.replace('@', '=')}@bounces.example.net")
+    assert all("From: Shop <shop@sender.example>" in one and "ann@" not in one for one in server.contents)
 
 
 def test_a_message_to_nobody_is_not_sent(outbox: list[Any]) -> None:

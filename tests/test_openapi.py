@@ -18,7 +18,9 @@ def described() -> Starlette:
     return HttpDoor(asyncio.run(with_dead(consult_over()))).app
 
 
-schema = schemathesis.openapi.from_asgi("/openapi.json", described())
+# The library does not count 413 among refusals: a list of a thousand long addresses is too long as a body first.
+_REFUSED = {"checks": {"negative_data_rejection": {"expected-statuses": ["400", "404", "405", "413"]}}}
+schema = schemathesis.openapi.from_asgi("/openapi.json", described(), config=schemathesis.Config.from_dict(_REFUSED))
 
 
 @schema.include(path_regex="^/v1/(?!backup)").parametrize()
@@ -27,7 +29,8 @@ def test_every_answer_is_described(case: schemathesis.Case) -> None:
     """Whatever is asked, well or badly, the answer has a status, a content type and a form that the document names; never a 500."""
     if case.query.get("wait"):
         case.query["wait"] = 0  # nothing will happen
-    case.call_and_validate(excluded_checks=[CHECKS.get_one("positive_data_acceptance"), CHECKS.get_one("negative_data_rejection")])
+    # To the document an address is any text; what is no mailbox is refused though it fits.
+    case.call_and_validate(excluded_checks=[CHECKS.get_one("positive_data_acceptance")])
 
 
 def test_an_answer_that_is_not_described_is_found_out() -> None:

@@ -4,6 +4,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -85,3 +86,12 @@ def rounds() -> Callable[[int, int], int]:
     """Give how often a test repeats: the reduced count, or the full one with BOUNCED_ACCEPTANCE=1."""
     full = os.environ.get("BOUNCED_ACCEPTANCE") == "1"
     return lambda reduced, whole: whole if full else reduced
+
+
+_SERIAL = count(1)
+
+
+@pytest.fixture
+def name() -> Callable[[str], str]:
+    """Make recipients whom no other story uses; how the remote server treats them is told by how the name begins."""
+    return lambda beginning: f"{beginning}{next(_SERIAL)}@receiver.example"

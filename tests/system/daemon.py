@@ -39,8 +39,7 @@ class Daemon:
     `module` is run instead of `bounced` where a test needs a daemon with a planted fault (see tests.system.faulty); `database` is where
     the store lies, if that is not below `home`; `socket_group` is the group that may use its sockets; `handed_over` are listening sockets,
     by name, that it gets as from systemd; `doors` are sockets of its own, by name, that lie elsewhere than in `home`; `settings` are more
-    settings, by section and name; `descriptors` is how many it may have open. `milter_signs`
-    turns the setting of that name on.
+    settings, by section and name; `descriptors` is how many it may have open.
     """
 
     def __init__(
@@ -52,7 +51,6 @@ class Daemon:
         socket_group: str = "",
         handed_over: Mapping[str, socket.socket] = MappingProxyType({}),
         doors: Mapping[str, Path] = MappingProxyType({}),
-        milter_signs: bool = False,
         settings: Mapping[str, Mapping[str, object]] = MappingProxyType({}),
         descriptors: int | None = None,
     ) -> None:
@@ -66,7 +64,6 @@ class Daemon:
         self._socket_group = socket_group
         self._handed_over = handed_over
         self._doors = doors
-        self._milter_signs = milter_signs
         self._process: subprocess.Popen[bytes] | None = None
         self._log = home / "bounced.log"
         self._config = home / "bounced.toml"
@@ -212,7 +209,6 @@ class Daemon:
             "lmtp": {"socket": str(self.door("lmtp"))},
             "query": {
                 **{name: str(self.door(name)) for name in ("socketmap", "policy", "line", "milter", "http", "writer")},
-                "milter_signs": self._milter_signs,
                 "socket_group": self._socket_group,
             },
             "store": {"database": str(self.database)},

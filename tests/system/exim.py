@@ -108,6 +108,10 @@ class Exim:
         assert counted.returncode == 0, counted.stderr
         return counted.stdout.strip() == "0"
 
+    def stop(self) -> None:
+        """End it, with everything that it started."""
+        self.room.close()
+
     def log(self) -> str:
         """Return what Exim logged."""
         kept = [log for name in ("mainlog", "paniclog") if (log := self.room.home / "spool" / "exim4" / name).exists()]

@@ -39,6 +39,7 @@ _MAIN = {
     "maximal_backoff_time": "1s",
     "queue_run_delay": "1s",
     "transport_retry_time": "1s",
+    "service_throttle_time": "1s",
 }
 _MASTER = """\
 pickup    unix  n - {chroot} 1 1 pickup

@@ -71,6 +71,14 @@ class Sendmail:
             home, "sendmail", users=["smmta", "smmsp"], etc=etc, spool={"mqueue": ("root", 0o700), "clientmqueue": ("smmsp", 0o770)}
         )
 
+    def stop(self) -> None:
+        """End it, with everything that it started."""
+        self.room.close()
+
+    def log(self) -> str:
+        """Return what it logged."""
+        return self.room.log()
+
     def start(self) -> None:
         """Make sendmail.cf, then start the daemon, with a queue run each second."""
         made = "m4 /etc/mail/sendmail.mc > /run/sendmail.cf && m4 /etc/mail/submit.mc > /run/submit.cf"

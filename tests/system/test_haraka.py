@@ -1,59 +1,34 @@
 """Haraka asks and signs by the plugin of config/mailers/haraka: the real server, mail out and back, and ours stopped and hung."""
 
 import signal
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
-from tests.system.ask import Mailer
 from tests.system.daemon import DOMAIN, Daemon
 from tests.system.haraka import Haraka
 from tests.system.refuser import Refuser
 from tests.system.sender import refusal, send
+from tests.system.town import Town, opened
 from tests.system.waiting import until
 
 
-class Town:
+class HarakaTown(Town):
     """A Haraka that asks, a daemon that takes its bounces, and a server on the other side that refuses some recipients."""
 
     def __init__(self, home: Path, *, fail_closed: bool) -> None:
         """Write the configurations; nothing runs yet."""
         home.mkdir(mode=0o755)
-        self.daemon = Daemon(home)
-        self.remote = Refuser()
-        self.haraka = Haraka(home, fail_closed=fail_closed, remote=self.remote.address, bounced=self.daemon.smtp)
-
-    def suppressed(self, recipient: str) -> bool:
-        """Ask as a mailer does."""
-        with Mailer(self.daemon.door("socketmap")) as mailer:
-            return mailer.suppressed(recipient)
-
-    def delivered(self, recipient: str) -> list[str]:
-        """Return the envelope senders of the mails to a recipient that the other side took."""
-        return [sender for sender, taken in self.remote.taken if taken == recipient]
-
-    def log(self) -> str:
-        """Return what both logged."""
-        return f"--- Haraka\n{self.haraka.log()}\n--- bounced\n{self.daemon.log()}"
+        daemon, remote = Daemon(home), Refuser()
+        self.haraka = Haraka(home, fail_closed=fail_closed, remote=remote.address, bounced=daemon.smtp)
+        super().__init__(self.haraka, daemon, remote)
 
 
-@contextmanager
-def founded(home: Path, *, fail_closed: bool) -> Iterator[Town]:
+def founded(home: Path, *, fail_closed: bool) -> AbstractContextManager[HarakaTown]:
     """Found a town below `home`."""
-    town = Town(home, fail_closed=fail_closed)
-    town.remote.start()
-    try:
-        town.daemon.start()
-        town.haraka.start()
-        yield town
-    finally:
-        town.haraka.stop()
-        town.daemon.kill()
-        town.remote.stop()
-        sys.stdout.write(town.log())
+    return opened(HarakaTown(home, fail_closed=fail_closed))
 
 
 @pytest.mark.parametrize("fail_closed", [False, True])

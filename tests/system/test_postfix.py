@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from types import MappingProxyType
 
@@ -177,15 +176,6 @@ def walled_town(place: Path, need_postfix: None) -> Iterator[Town]:
         postfix.stop()
         daemon.kill()
         sys.stdout.write(postfix.log() + daemon.log())
-
-
-@pytest.fixture
-def name() -> Callable[[str], str]:
-    """Make recipients whom no other story uses; how the remote server treats them is told by how the name begins."""
-    return lambda beginning: f"{beginning}{next(_SERIAL)}@receiver.example"
-
-
-_SERIAL = count(1)
 
 
 @pytest.mark.parametrize("door", ["policy", "socketmap"])
@@ -386,6 +376,39 @@ def test_postfix_signs_for_an_application_that_cannot(signing_town: Town, name: 
     assert f"a mail to {live}," in signing_town.daemon.tell("verify", return_path)
     assert signing_town.suppressed(dead)
     assert not signing_town.suppressed(live)
+
+
+@pytest.mark.parametrize("signing_town", ["sign"], indirect=True)
+def test_while_we_are_hung_or_down_what_is_to_be_signed_waits(signing_town: Town, name: Callable[[str], str]) -> None:
+    """Nothing goes out unsigned: the client that signs is held, or ends, and the mail is sent, signed, when we are back."""
+    town = signing_town
+
+    def sent(recipient: str) -> None:
+        with town.postfix.connect("open") as session:
+            session.ehlo()
+            session.mail(f"b@{DOMAIN}", ["XVERP"])
+            session.rcpt(recipient)
+            assert session.data(b"Subject: News\r\n\r\nGood news.\r\n")[0] == 250
+
+    def tried() -> int:
+        return town.postfix.log().count("(queue active)")
+
+    hung, down = name("live"), name("live")
+    for recipient, away in ((hung, lambda: town.daemon.signal(signal.SIGSTOP)), (down, town.daemon.kill)):
+        away()
+        before = tried()
+        sent(recipient)
+        until(lambda: tried() > before, "the mail to be tried", shown=town.log)  # noqa: B023 - it is called at once
+        if recipient == down:
+            until(lambda: "socketmap" in town.postfix.log().rpartition("(queue active)")[2], "the client to end", shown=town.log)
+        assert recipient not in [taken for _, taken in town.remote.taken]
+        if recipient == hung:
+            town.daemon.signal(signal.SIGCONT)
+        else:
+            town.daemon.start()
+        until(lambda: recipient in [taken for _, taken in town.remote.taken], "the mail", shown=town.log)  # noqa: B023
+        (return_path,) = [sender for sender, taken in town.remote.taken if taken == recipient]
+        assert f"a mail to {recipient}," in town.daemon.tell("verify", return_path)
 
 
 _SIGNED = re.compile(rf"b\+[a-z2-7]{{23}}\+[^@<>\s]+@{DOMAIN}")

@@ -2,20 +2,18 @@
 
 import signal
 import smtplib
-import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from itertools import count
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import MappingProxyType
 
 import pytest
 
-from tests.system.ask import Mailer
 from tests.system.daemon import DOMAIN, Daemon
 from tests.system.dropin import here, main_cf
 from tests.system.postfix import Postfix
 from tests.system.refuser import Refuser
+from tests.system.town import Town, opened
 from tests.system.waiting import until
 
 SENDER = "news@sender.example"
@@ -24,15 +22,14 @@ STRANGERS = {"mynetworks": "192.0.2.0/24", "smtpd_relay_restrictions": "reject_u
 """A door for mail from outside; what it takes for the alias goes out again."""
 
 
-class Town:
+class MilterTown(Town):
     """A Postfix that asks by milter, a daemon that takes its bounces, and a server on the other side that refuses some recipients."""
 
     def __init__(self, home: Path, block: str, daemon_name: str, senders: Mapping[str, str]) -> None:
         """Write the configurations; nothing runs yet."""
         home.mkdir(mode=0o755)
-        self.daemon = Daemon(home, socket_group="postfix", milter_signs=True)
-        self.remote = Refuser()
-        smtpd = here(main_cf(block), self.daemon)
+        daemon, remote = Daemon(home, socket_group="postfix", settings={"query": {"milter_signs": True}}), Refuser()
+        smtpd = here(main_cf(block), daemon)
         self.postfix = Postfix(
             home,
             doors={"milter": {}, "strangers": STRANGERS, "news": {"milter_macro_daemon_name": "bounced_news"}},
@@ -41,79 +38,42 @@ class Town:
                 "milter_macro_daemon_name": daemon_name,
                 "virtual_alias_domains": "lists.example",
                 "virtual_alias_maps": f"inline:{{ {{ {ALIAS} = taker@receiver.example }} }}",
-                **here(senders, self.daemon),
-                "transport_maps": "inline:{{ {{ {} = smtp:[{}]:{} }} }}".format(DOMAIN, *self.daemon.smtp),
+                **here(senders, daemon),
+                "transport_maps": "inline:{{ {{ {} = smtp:[{}]:{} }} }}".format(DOMAIN, *daemon.smtp),
                 "relay_domains": DOMAIN,
                 "relay_recipient_maps": "",
-                "default_transport": "smtp:[{}]:{}".format(*self.remote.address),
+                "default_transport": "smtp:[{}]:{}".format(*remote.address),
             },
         )
+        super().__init__(self.postfix, daemon, remote)
 
     def refusal(self, recipient: str, door: str = "milter") -> str:
         """Return the reply by which Postfix refuses a recipient; empty where it takes him."""
         code, text = self.postfix.rcpt(door, recipient)
         return "" if code == 250 else f"{code} {text}"
 
-    def blocked(self, recipient: str, *scope: str) -> str:
-        """Put a recipient on the list by hand."""
-        self.daemon.tell("block", recipient, "--reason", "a test", *scope)
-        return recipient
-
-    def suppressed(self, recipient: str) -> bool:
-        """Ask as a mailer does."""
-        with Mailer(self.daemon.door("socketmap")) as mailer:
-            return mailer.suppressed(recipient)
-
     def drained(self) -> bool:
         """Tell whether nothing is left: neither in the queue nor where sendmail(1) puts mail."""
         return not any((self.postfix.queue_directory / "maildrop").iterdir()) and self.postfix.drained()
 
-    def delivered(self, recipient: str) -> list[str]:
-        """Return the envelope senders of the mails to a recipient that the other side took."""
-        return [sender for sender, taken in self.remote.taken if taken == recipient]
 
-    def log(self) -> str:
-        """Return what both logged."""
-        return f"--- Postfix\n{self.postfix.log()}\n--- bounced\n{self.daemon.log()}"
-
-
-@contextmanager
 def founded(
     home: Path, block: str, *, daemon_name: str = "mail.sender.example", senders: Mapping[str, str] = MappingProxyType({})
-) -> Iterator[Town]:
+) -> AbstractContextManager[MilterTown]:
     """Found a town below `home`, with one of the blocks of config/mailers, a name for Postfix to call itself by to milters, and
     restrictions of who may send as whom.
     """
-    town = Town(home, block, daemon_name, senders)
-    town.remote.start()
-    try:
-        town.daemon.start()
-        town.postfix.start()
-        yield town
-    finally:
-        town.postfix.stop()
-        town.daemon.kill()
-        town.remote.stop()
-        sys.stdout.write(town.log())
+    return opened(MilterTown(home, block, daemon_name, senders))
 
 
 @pytest.fixture(scope="module")
-def town(place: Path, need_postfix: None) -> Iterator[Town]:
+def town(place: Path, need_postfix: None) -> Iterator[MilterTown]:
     """One town for the stories in which the daemon answers."""
     with founded(place / "open", "postfix/milter-open.cf") as one:
         yield one
 
 
-_SERIAL = count(1)
-
-
-@pytest.fixture
-def name() -> Callable[[str], str]:
-    """Make recipients whom no other story uses; how the remote server treats them is told by how the name begins."""
-    return lambda beginning: f"{beginning}{next(_SERIAL)}@receiver.example"
-
-
-def test_a_dead_recipient_is_refused_and_the_living_gets_his_mail(town: Town, name: Callable[[str], str]) -> None:
+def test_a_dead_recipient_is_refused_and_the_living_gets_his_mail(town: MilterTown, name: Callable[[str], str]) -> None:
     """By SMTP the reply is ours, word for word, and the other recipients of the mail are taken."""
     dead, live = town.blocked(name("gone")), name("live")
     assert town.refusal(dead).startswith("550 5.7.1 recipient is on the suppression list (manual, manual, ")
@@ -122,14 +82,14 @@ def test_a_dead_recipient_is_refused_and_the_living_gets_his_mail(town: Town, na
     assert (town.delivered(dead), town.delivered(live)) == ([], [SENDER])
 
 
-def test_the_name_of_the_daemon_is_the_stream(town: Town, name: Callable[[str], str]) -> None:
+def test_the_name_of_the_daemon_is_the_stream(town: MilterTown, name: Callable[[str], str]) -> None:
     """Whoever left one stream is refused at the listener whose milter_macro_daemon_name is of it, and at no other."""
     reader = town.blocked(name("reader"), "--scope", "news")
     assert town.refusal(reader) == ""
     assert town.refusal(reader, "news").startswith("550 5.7.1")
 
 
-def test_a_mail_to_one_is_signed_and_its_bounce_blocks(town: Town, name: Callable[[str], str]) -> None:
+def test_a_mail_to_one_is_signed_and_its_bounce_blocks(town: MilterTown, name: Callable[[str], str]) -> None:
     """Mail from our return-path domain to one recipient goes out signed, by SMTP and by sendmail(1); Postfix' bounce comes back by it."""
     live, scripted, dead = name("live"), name("live"), name("dead")
     town.postfix.send("milter", f"news@{DOMAIN}", live)
@@ -143,7 +103,7 @@ def test_a_mail_to_one_is_signed_and_its_bounce_blocks(town: Town, name: Callabl
     assert town.refusal(dead).startswith("550 5.7.1 recipient is on the suppression list (hard, no-such-user, ")
 
 
-def test_a_mail_to_several_keeps_its_sender(town: Town, name: Callable[[str], str]) -> None:
+def test_a_mail_to_several_keeps_its_sender(town: MilterTown, name: Callable[[str], str]) -> None:
     """One sender cannot be the path of two recipients."""
     live = [name("live"), name("live")]
     town.postfix.send("milter", f"news@{DOMAIN}", *live)
@@ -151,7 +111,7 @@ def test_a_mail_to_several_keeps_its_sender(town: Town, name: Callable[[str], st
     assert [town.delivered(one) for one in live] == [[f"news@{DOMAIN}"]] * 2
 
 
-def test_sendmail_mail_loses_its_dead_recipients(town: Town, name: Callable[[str], str]) -> None:
+def test_sendmail_mail_loses_its_dead_recipients(town: MilterTown, name: Callable[[str], str]) -> None:
     """By sendmail(1) nobody can be refused: the dead are removed, the living get the mail, and a mail to the dead alone is discarded."""
     dead, live = town.blocked(name("gone")), name("live")
     town.postfix.submit(SENDER, dead, live)
@@ -172,7 +132,7 @@ def test_we_cannot_tell_keeps_sendmail_mail(place: Path, need_postfix: None, nam
         assert town.delivered(live) == []
 
 
-def deferred(town: Town, recipient: str) -> bool:
+def deferred(town: MilterTown, recipient: str) -> bool:
     """Tell whether a client is told, at whatever point, to come again."""
     try:
         said = town.refusal(recipient)
@@ -202,7 +162,7 @@ def test_down_and_hung_the_default_action_is_done(block: str, place: Path, need_
         until(lambda: [town.delivered(one) for one in live] == [[SENDER]] * 2, "the mail that waited", shown=town.log)
 
 
-def stolen(town: Town) -> bool:
+def stolen(town: MilterTown) -> bool:
     """Let a stranger mail the alias with a sender of our return-path domain; tell whether the mail that reaches him is signed."""
     try:
         town.postfix.send("strangers", f"mine@{DOMAIN}", ALIAS)

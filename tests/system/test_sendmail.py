@@ -2,83 +2,43 @@
 
 import select
 import signal
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from itertools import count
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
-from tests.system.ask import Mailer
 from tests.system.daemon import DOMAIN, Daemon
 from tests.system.dropin import dropin
 from tests.system.refuser import Refuser
 from tests.system.room import SOCKET_GROUP
 from tests.system.sender import SENDER, connect, refusal, send
 from tests.system.sendmail import Sendmail
+from tests.system.town import Town, opened
 from tests.system.waiting import until
 
 
-class Town:
+class SendmailTown(Town):
     """A sendmail that asks, a daemon that takes its bounces, and a server on the other side that refuses some recipients."""
 
     def __init__(self, home: Path, block: str) -> None:
         """Write the configurations; nothing runs yet."""
         home.mkdir(mode=0o755)
-        self.daemon = Daemon(home, socket_group=SOCKET_GROUP, milter_signs=True)
-        self.remote = Refuser()
-        self.sendmail = Sendmail(home, dropin(block), remote=self.remote.address, bounced=self.daemon.smtp)
+        daemon, remote = Daemon(home, socket_group=SOCKET_GROUP, settings={"query": {"milter_signs": True}}), Refuser()
+        self.sendmail = Sendmail(home, dropin(block), remote=remote.address, bounced=daemon.smtp)
+        super().__init__(self.sendmail, daemon, remote)
 
     def refusal(self, recipient: str) -> str:
         """Return the reply by which sendmail refuses a recipient, or the whole mail; empty where it takes him."""
         return refusal(self.sendmail.address, recipient)
 
-    def blocked(self, recipient: str) -> str:
-        """Put a recipient on the list by hand."""
-        self.daemon.tell("block", recipient, "--reason", "a test")
-        return recipient
 
-    def suppressed(self, recipient: str) -> bool:
-        """Ask as a mailer does."""
-        with Mailer(self.daemon.door("socketmap")) as mailer:
-            return mailer.suppressed(recipient)
-
-    def delivered(self, recipient: str) -> list[str]:
-        """Return the envelope senders of the mails to a recipient that the other side took."""
-        return [sender for sender, taken in self.remote.taken if taken == recipient]
-
-    def log(self) -> str:
-        """Return what both logged."""
-        return f"--- sendmail\n{self.sendmail.room.log()}\n--- bounced\n{self.daemon.log()}"
-
-
-@contextmanager
-def founded(home: Path, block: str) -> Iterator[Town]:
+def founded(home: Path, block: str) -> AbstractContextManager[SendmailTown]:
     """Found a town below `home`, with one of the blocks of config/mailers."""
-    town = Town(home, block)
-    town.remote.start()
-    try:
-        town.daemon.start()
-        town.sendmail.start()
-        yield town
-    finally:
-        town.sendmail.room.close()
-        town.daemon.kill()
-        town.remote.stop()
-        sys.stdout.write(town.log())
+    return opened(SendmailTown(home, block))
 
 
-_SERIAL = count(1)
-
-
-@pytest.fixture
-def name() -> Callable[[str], str]:
-    """Make recipients whom no other story uses; how the remote server treats them is told by how the name begins."""
-    return lambda beginning: f"{beginning}{next(_SERIAL)}@receiver.example"
-
-
-def held(town: Town, recipient: str) -> bool:
+def held(town: SendmailTown, recipient: str) -> bool:
     """Ask about a recipient while the daemon hangs; tell whether there is no answer until it goes on, and then the recipient is taken."""
     with connect(town.sendmail.address) as session:
         session.ehlo()
