@@ -34,8 +34,8 @@ READ_PATIENCE = 0.05
 _STATE_OCTETS = 160
 """The length of the state file: whatever is written covers what was there."""
 
-COPY = ".copy"
-"""How the name of a copy goes on after that of the database; a number follows."""
+COPY = ".copying-"
+"""How the name of a copy goes on after that of the database until somebody has it; a number follows."""
 
 _APPLICATION_ID = 0x626E6364  # "bncd"
 RESTORE = "restore the newest backup (bounced restore), or move the database and its .state file away to begin with an empty store"
@@ -146,7 +146,7 @@ def open_claimed(path: Path, claim: Claim) -> sqlite3.Connection:
                 raise OperatorFault(f"{path} is missing, and it had been there", RESTORE)
             _create(path)
         # What a crash left of copies.
-        for copy in path.parent.glob(f"{glob.escape(path.name)}{COPY}*"):
+        for copy in path.parent.glob(f"{glob.escape(path.name)}{COPY}[0-9]*"):
             copy.unlink()
         _refuse_outer_damage(path, state)
         claim.on_trust = claim.unchanged

@@ -112,7 +112,7 @@ class _Writer:
         async with self._copying:
             if self._closing or self._damaged or not self._sound:
                 raise StoreFault("the store cannot be copied now")
-            self._copy = copies.Copy(self._connection, self._path, files.beside(self._path, f"{files.COPY}{next(self._copies)}"))
+            self._copy = copies.Copy(self._connection, self._path, files.beside(self._path, f"{files.COPY}{next(self._copies) % 10}"))
             try:
                 return await asyncio.to_thread(self._copy.made)
             except sqlite3.Error as error:

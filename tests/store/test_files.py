@@ -227,6 +227,19 @@ async def test_a_crash_while_creating_is_no_damage(tmp_path: Path) -> None:
     assert sorted(_modes(tmp_path)) == ["bounced.db", "bounced.db-shm", "bounced.db-wal", "bounced.db.state"]
 
 
+async def test_what_a_crash_left_of_copies_goes(sound: Path, tmp_path: Path) -> None:
+    """A start takes away half-made copies, with what SQLite laid beside them, and no file of the operator's."""
+    path = _copied(sound, tmp_path)
+    theirs = [files.beside(path, suffix) for suffix in (".copy", ".copy-2026-03-01", ".backup", ".old")]
+    for file in (*theirs, files.beside(path, f"{files.COPY}0"), files.beside(path, f"{files.COPY}3-journal")):
+        file.touch()
+    store = await SqliteStore.open(path, Policy())
+    await store.close()
+    left = set(_modes(tmp_path))
+    assert {file.name for file in theirs} <= left
+    assert not [name for name in left if files.COPY in name]
+
+
 async def test_two_daemons_never_write_one_file(tmp_path: Path, sqlite_store: SqliteStore) -> None:
     """The second is refused with a hint, and may when the first is gone."""
     with pytest.raises(OperatorFault, match="another process writes"):

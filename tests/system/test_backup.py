@@ -78,7 +78,7 @@ def test_a_backup_is_private_and_names_the_keys(daemon: Daemon, tmp_path: Path) 
     assert str(daemon.home / "keys") in said
     assert backup.stat().st_mode & 0o777 == 0o600
     assert [file.name for file in tmp_path.iterdir()] == ["backup"]
-    assert not list(daemon.home.glob("*.copy*"))
+    assert not list(daemon.home.glob("*.copying*"))
 
 
 def test_a_backup_that_cannot_be_taken_leaves_the_last_one(daemon: Daemon, tmp_path: Path) -> None:
