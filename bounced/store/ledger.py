@@ -4,6 +4,7 @@ For: the price of a batch. A statement lets go of the interpreter's lock and wai
 and not three hundred. Never: beginning or committing; what one event does is the matter of policy and incidents.
 """
 
+import json
 import re
 import sqlite3
 from collections import Counter
@@ -35,7 +36,8 @@ _AT_ONCE = 16
 """Rows that one statement writes."""
 
 _OF_MAILS = "SELECT at, kind, address, scope, token, detail FROM event WHERE token IN (?) ORDER BY id"
-_WATCHES = "SELECT provider, numbers FROM watch WHERE provider IN (?)"
+# One row: for each that is fetched the lock is handed over and back.
+_WATCHES = "SELECT json_group_array(provider), json_group_array(numbers) FROM watch WHERE provider IN (?)"
 _VALUES = re.compile(r"\((?:\?, )*\?\)")
 
 
@@ -63,7 +65,9 @@ class _Ledger(tables.Shelf):
         self._watches: dict[str, Watch | None] = {
             event.provider: None for event in events if isinstance(event, (Bounced, Noticed)) and event.provider
         }
-        self._watches |= {provider: watch_of(numbers) for provider, numbers in _among(connection, _WATCHES, self._watches)}
+        for columns in _among(connection, _WATCHES, self._watches):
+            providers, numbers = map(json.loads, columns)
+            self._watches |= zip(providers, map(watch_of, numbers), strict=True)
         self._open: dict[tuple[Kind, str | None], Sequence[Incident]] = {}
         self._last = tables.last_event(connection)
         self._events: list[Sequence[object]] = []
