@@ -4,6 +4,7 @@ For: counting what one provider does. Never: DNS; a domain whose mail a provider
 """
 
 import re
+from functools import lru_cache
 
 from bounced.address import AddressKey
 from bounced.outcome.fold import fold
@@ -33,6 +34,8 @@ def registrable(host: str) -> str:
     return ".".join(labels[-3:] if len(labels) > 2 and labels[-2] in _SECOND_LEVEL and len(labels[-1]) == 2 else labels[-2:])
 
 
+# Readers bound this field.
+@lru_cache(maxsize=1024)
 def _host(field: str | None) -> str:
     """Take the name out of `dns; mx.example.net (192.0.2.1, the server for ...)`; nothing where there is none."""
     words = (field or "").rpartition(";")[2].lower().split(None, 1)
@@ -41,4 +44,7 @@ def _host(field: str | None) -> str:
 
 def _marked(text: str, rules: RuleSet) -> str | None:
     folded = fold(text)
-    return next((provider for mark, provider in rules.provider_marks.items() if mark in folded), None)
+    for mark, provider in rules.provider_marks.items():
+        if mark in folded:
+            return provider
+    return None

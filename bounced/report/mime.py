@@ -174,7 +174,8 @@ class Message(NamedTuple):
 
 def scan(content: bytes) -> Message:
     """Find the parts of a message. Total: whatever `content` holds, a Message comes back."""
-    return scan_plain(plain(content), len(content) > SCAN_LIMIT)
+    buffer = plain(content)
+    return _scan(buffer, 0, len(buffer), 0, len(content) > SCAN_LIMIT)
 
 
 def plain(content: bytes) -> bytes:
@@ -192,11 +193,6 @@ def _without_mark(content: bytes) -> bytes:
     if content.startswith(codecs.BOM_UTF8):
         return content[len(codecs.BOM_UTF8) :]
     return content.decode("utf-16", "replace").encode("utf-8", "replace")[:SCAN_LIMIT]
-
-
-def scan_plain(buffer: bytes, over_limit: bool) -> Message:
-    """Scan what `plain` made of a message; `over_limit`: it was longer."""
-    return _scan(buffer, 0, len(buffer), 0, over_limit)
 
 
 def inner_message(part: Part) -> Message:

@@ -6,17 +6,16 @@ whatever the octets are; the clock; more work than the bounds of mime allow.
 
 from bounced.report import DeliveryReport, Report, Unrecognized, automatic, delivery_status, feedback, last_resort, prose, usual
 from bounced.report.dialects import DIALECTS
-from bounced.report.mime import SCAN_LIMIT, Message, inner_message, plain, scan_plain
+from bounced.report.mime import Message, inner_message, scan
 from bounced.report.prose import Letter, letter
 
 
 def read(content: bytes) -> Report:
     """Return what a message says, or Unrecognized. Total and deterministic; CPU and memory are bounded whatever the size."""
-    buffer = plain(content)
-    usual_report = usual.read(buffer)
+    usual_report = usual.read(content)
     if usual_report is not None:
         return usual_report
-    message = scan_plain(buffer, len(content) > SCAN_LIMIT)
+    message = scan(content)
     report = _read(message)
     if report is not None:
         return report

@@ -9,7 +9,7 @@ import re
 from typing import NamedTuple
 
 from bounced.report import DeliveryReport, Returned, delivery_status, prose
-from bounced.report.mime import FIELD_START, HEADER_LINES, PARTS, Headers, Message, Part, collect, scan_plain
+from bounced.report.mime import FIELD_START, HEADER_LINES, PARTS, SCAN_LIMIT, Headers, Message, Part, collect, scan
 from bounced.report.returned import returned
 
 _HEADER_LIMIT = 16 << 10
@@ -19,6 +19,7 @@ _FEW_LINES = 2 * HEADER_LINES
 """Octets that cannot hold more lines than a header may have: a line takes two."""
 
 _AFTER_DELIMITER = (b"\n", b"--")
+_STATUS = re.compile(rb"message/(?:global-)?delivery-status")
 _CONTENT_TYPE = b"\ncontent-type:"
 _FIRST_FIELD = re.compile(rb"(?!content-type)[a-z][a-z-]{1,40}:", re.IGNORECASE)
 _REPORT = re.compile(
@@ -31,24 +32,34 @@ _REPORT = re.compile(
 class Unscanned(NamedTuple):
     """What came back of the original mail, somewhere in a message that was not scanned to its end: a Copy."""
 
-    buffer: bytes
+    content: bytes
 
     def read(self) -> Returned | None:
         """Scan the message, and read the headers."""
-        return returned(scan_plain(self.buffer, over_limit=False))
+        return returned(scan(self.content))
 
     def __repr__(self) -> str:
         """Show no mail to who looks at the report."""
         return "Unscanned()"
 
 
-def read(buffer: bytes) -> DeliveryReport | None:
-    """Read a usual report in what `mime.plain` made of a message; None if it is not plainly one."""
-    message = opening(buffer)
-    if not message:
-        return None
-    part = message.parts[-1]
-    return delivery_status.of_part(message, part, Unscanned(buffer))
+def read(content: bytes) -> DeliveryReport | None:
+    """Read a usual report; None if a message is not plainly one."""
+    message = opening(beginning(content))
+    return delivery_status.of_part(message, message.parts[-1], Unscanned(content)) if message else None
+
+
+def beginning(content: bytes) -> bytes:
+    """Return what `mime.plain` makes of a message, up to the line that ends its delivery status; nothing where that is not plain."""
+    found = _STATUS.search(content, 0, SCAN_LIMIT)
+    status = found.start() if found else -1
+    delimiter = content.find(b"\n--", status, SCAN_LIMIT)
+    end = content.find(b"\n", delimiter + 1, SCAN_LIMIT)
+    if min(status, delimiter, end) < 0:
+        return b""
+    # A bare CR further on changes nothing here: see mime.
+    begun = content[: end + 1].replace(b"\r\n", b"\n").lstrip()
+    return b"" if b"\r" in begun else begun
 
 
 def opening(buffer: bytes) -> Message | None:

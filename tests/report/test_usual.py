@@ -1,6 +1,8 @@
 """The short way through a report that is written as usual leads where the long way leads."""
 
+import codecs
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -50,7 +52,7 @@ epilogue
 def shape(message: Message) -> object:
     """Return all that a message is up to its delivery status, headers by their octets."""
     places = [place for place, part in enumerate(message.parts) if part.content_type in delivery_status.STATUS_TYPES]
-    parts = [(*part._replace(headers=None), part.headers.block) for part in message.parts[: places[0] + 1 if places else 0]]  # type: ignore[arg-type]
+    parts = [(*part[2:], part.body(), part.headers.block) for part in message.parts[: places[0] + 1 if places else 0]]
     return message.headers.block, message.content_type, parts
 
 
@@ -61,14 +63,14 @@ def told(report: DeliveryReport | None) -> object:
 
 def ways(content: bytes) -> tuple[Message | None, Message]:
     """Scan by the short way and by the long."""
-    return usual.opening(mime.plain(content)), mime.scan(content)
+    return usual.opening(usual.beginning(content)), mime.scan(content)
 
 
 def agree(content: bytes) -> bool:
     """Assert that the short way, where it is gone at all, leads to the same parts and to the same report; tell whether it was gone."""
     short, long = ways(content)
     assert short is None or shape(short) == shape(long)
-    report = usual.read(mime.plain(content))
+    report = usual.read(content)
     assert report is None or told(report) == told(delivery_status.read(long))
     return short is not None
 
@@ -85,6 +87,26 @@ def test_usual_report_goes_the_short_way() -> None:
     assert shape(long) != shape(ways(plain.replace(b"Joe", b"joe").replace(b"It failed", b"It fails!"))[1])
 
 
+@pytest.mark.parametrize(
+    ("ends", "is_short"),
+    [
+        (lambda report: report, True),
+        (lambda report: report.replace(b"\n", b"\r\n"), True),
+        (lambda report: b"\r\n \r\n" + report.replace(b"\n", b"\r\n"), True),
+        (lambda report: report.replace(b"\n", b"\r\n").replace(b"hello", b"hello\r\rhello"), True),
+        (lambda report: report.replace(b"hello", b"hello" + 1000 * b"\r"), True),
+        (lambda report: report.replace(b"failed\n", b"failed\r\r\n"), False),
+        (lambda report: report.replace(b"failed\n", b"failed\n" + 1000 * b"X: y\r"), False),
+        (lambda report: report.replace(b"\n", b"\r"), False),
+        (lambda report: codecs.BOM_UTF8 + report, False),
+        (lambda report: codecs.BOM_UTF16_LE + report.decode("ascii").encode("utf-16-le"), False),
+    ],
+)
+def test_the_ends_of_lines_change_nothing(ends: Callable[[bytes], bytes], is_short: bool) -> None:
+    """However its lines end, and whatever stands ahead, a report says the same by both ways; what is odd up to its status goes the long."""
+    assert agree(ends(_REPORT.replace(b"--b/1x", b"text"))) == is_short
+
+
 def test_what_came_back_is_scanned_when_somebody_asks() -> None:
     """A report that was read the short way tells what came back of the original all the same, and shows no mail in its representation."""
     report = usual.read(_REPORT.replace(b"Subject: hello", b"Message-ID: <1@example.com>"))
@@ -98,6 +120,7 @@ _OTHERS = [
     b"\n", b"\n\n", b" ", b"\t", b":", b";", b'"', b"--b/1", b"--b/1\n", b"\n--b/1--\n", b"\n--b/1\n\n", b"\n--b/1\n", b"--", b"=?",
     b"Content-Type: text/plain\n", b"\nContent-Type: message/rfc822\n\n", b"\nCONTENT-TYPE: multipart/report; boundary=z\n", b"boundary=z",
     b"Content-Type: multipart/mixed; boundary=inner\n\n", b"--inner\n\n" * 120, b"X: y\n" * 1001, b"\xff", b"\x1b$B", b"From x\n",
+    b"\r", b"\r\n",
 ]  # fmt: skip
 
 
@@ -112,6 +135,7 @@ def test_both_ways_agree_on_damaged_reports(damages: list[tuple[int, int, bytes]
     for place, length, put in damages:
         content = content[:place] + put + content[place + length :]
     agree(content)
+    agree(content.replace(b"\n", b"\r\n"))
 
 
 @settings(max_examples=12, deadline=None)
