@@ -5,6 +5,7 @@ For: wiring, start and stop. Never: any work of a bounce or of a question. It op
 
 import asyncio
 import contextlib
+import gc
 import resource
 import signal
 import socket
@@ -113,6 +114,9 @@ async def serve(file: Path, ready: Callable[[list[str]], None], role: Role = Rol
         metrics.watch(config.store.database, lambda: sink.dropped)
         parts = _build_query(config, ring, stack) if role is Role.QUERY else await _build(config, ring, stack, role, end)
         places = await _open_doors(parts, stack)
+        # What stands now stays: a search for garbage stops everybody, the longer the more it looks at.
+        gc.collect()
+        gc.freeze()
         loop.add_signal_handler(signal.SIGHUP, _reload, file, config, parts)
         log.info("daemon.ready", role=role, took=round(time.monotonic() - started, 3))
         ready(places)

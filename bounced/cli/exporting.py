@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import BinaryIO
 
 import click
-from rich.console import Console
-from rich.progress import Progress
 
 from bounced.address import AddressError, Mailbox
 from bounced.cli.base import Answer, ask, pages, stream, when
@@ -82,6 +80,9 @@ def write(file: Path, form: str, scope: str | None, blocks: Iterable[Answer]) ->
 
 
 def _blocks(config_file: Path) -> Iterator[Answer]:
+    from rich.console import Console  # noqa: PLC0415 - see running
+    from rich.progress import Progress  # noqa: PLC0415
+
     with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty(), transient=True) as bar:
         task = bar.add_task("blocks", total=None)
         for page in pages(config_file, "/v1/list", {}):
