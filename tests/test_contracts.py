@@ -99,3 +99,15 @@ def test_a_module_without_a_place_breaks_a_contract(tmp_path: Path) -> None:
     result = lint(tree)
     assert result.returncode == 1
     assert "stray" in result.stdout
+
+
+def loads_rich(module: str) -> bool:
+    """Tell whether importing a module loads rich, which structlog takes up where it is loaded, with 8 MiB of tracebacks in colour."""
+    ran = subprocess.run([sys.executable, "-c", f"import sys, {module}; print('rich' in sys.modules)"], capture_output=True, check=True)
+    return ran.stdout == b"True\n"
+
+
+def test_no_command_loads_rich_before_it_runs() -> None:
+    """The daemon is started by the command line: what a command loads at its top, the daemon carries for ever."""
+    assert not loads_rich("bounced.cli")
+    assert loads_rich("rich.progress")

@@ -59,7 +59,7 @@ def reports_are_believed(patch: Patch) -> None:
             named = report.recipients[0].final_recipient
         elif isinstance(report, FeedbackReport) and report.recipients:
             named = report.recipients[0]
-        return event_of(intake, report, dataclasses.replace(claims, recipient=AddressKey(named)) if named else claims, envelope)
+        return event_of(intake, report, structs.replace(claims, recipient=AddressKey(named)) if named else claims, envelope)
 
     patch.setattr(Intake, "_event", careless)
 
