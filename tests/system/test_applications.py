@@ -175,9 +175,9 @@ def listening(answers: Callable[[str, str], tuple[int, object]]) -> Iterator[tup
 
 
 def push(daemon: Daemon, target: str, base: str, *stream: str) -> int:
-    """Tell a program all blocks, as cron would."""
-    command = [sys.executable, DROPINS / "push/push_blocks.py", target, base, daemon.home / "told", *stream]
-    return run(*command, given=daemon.tell("list", "--json"), env={"BOUNCED_PUSH_LOGIN": "api:secret"}).returncode
+    """Tell a program of blocks, as cron would; each stream has a place of its own."""
+    command = [sys.executable, DROPINS / "push/push_blocks.py", target, base, daemon.home / f"told-{''.join(stream)}", *stream]
+    return run(*command, env={"BOUNCED_PUSH_LOGIN": "api:secret", "BOUNCED_HTTP": str(daemon.door("http"))}).returncode
 
 
 def test_listmonk_is_told_each_block_once(daemon: Daemon) -> None:
@@ -189,13 +189,17 @@ def test_listmonk_is_told_each_block_once(daemon: Daemon) -> None:
         assert push(daemon, "listmonk", base) == 75
         status = 200
         assert push(daemon, "listmonk", base) == 0
+        # What happens to one who is blocked already, or is not blocked by it, is no block.
+        daemon.tell("block", DEAD, "--reason", "once more")
+        daemon.tell("delivered", "living@receiver.example")
+        daemon.tell("forget", "forgotten@receiver.example")
         assert push(daemon, "listmonk", base) == 0
         assert push(daemon, "listmonk", base, "news") == 0
     since = json.loads(daemon.tell("list", "--json").splitlines()[0])["since"]
     meta = json.dumps({"category": "manual", "since": since})
     bounce = {"email": DEAD, "source": "bounced", "type": "hard", "meta": meta}
     assert heard[:2] == [("POST", "/webhooks/bounce", bounce)] * 2
-    assert [words["email"] for _, _, words in heard[2:] if isinstance(words, dict)] == ["reader@receiver.example"]
+    assert [words["email"] for _, _, words in heard[2:] if isinstance(words, dict)] == [DEAD, "reader@receiver.example"]
 
 
 def test_mautic_is_told_of_each_contact(daemon: Daemon) -> None:
@@ -219,5 +223,24 @@ def test_mautic_is_told_of_each_contact(daemon: Daemon) -> None:
 def test_what_nobody_takes_is_kept_for_the_next_time(base: str, daemon: Daemon) -> None:
     """Control: a program that is down is no success, and nothing is noted as told."""
     blocked(daemon)
-    assert push(daemon, "listmonk", base) == 75
-    assert (daemon.home / "told").read_text() == ""
+    for _ in range(2):
+        assert push(daemon, "listmonk", base) == 75
+        assert json.loads((daemon.home / "told-").read_text())["owed"] == [DEAD]
+    daemon.tell("release", DEAD)
+    assert push(daemon, "listmonk", base) == 0
+
+
+def test_a_long_feed_is_told_to_its_end(daemon: Daemon) -> None:
+    """More events than the feed gives at once, among them a list taken over, are all told; while we are down, nothing is lost."""
+    listed = daemon.home / "listed"
+    listed.write_text("".join(f"person{number}@receiver.example\n" for number in range(700)))
+    daemon.tell("import", str(listed))
+    with listening(lambda method, path: (200, {"data": True})) as (base, heard):
+        assert push(daemon, "listmonk", base) == 0
+        assert len({words["email"] for _, _, words in heard if isinstance(words, dict)}) == len(heard) == 700
+        blocked(daemon)
+        daemon.kill()
+        assert push(daemon, "listmonk", base) not in (0, 75)
+        daemon.start()
+        assert push(daemon, "listmonk", base) == 0
+    assert [words["email"] for _, _, words in heard[700:] if isinstance(words, dict)] == [DEAD]

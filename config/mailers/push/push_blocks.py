@@ -1,19 +1,23 @@
 #!/usr/bin/env python3
-"""Tell listmonk or Mautic whom bounced has blocked, each block once. Standard library only; made for cron.
+"""Tell listmonk or Mautic whom bounced has blocked. Standard library only; made for cron.
 
-usage: bounced list --json | BOUNCED_PUSH_LOGIN=user:password push_blocks.py listmonk|mautic https://news.example.net TOLD [STREAM]
+usage: BOUNCED_PUSH_LOGIN=user:password push_blocks.py listmonk|mautic https://news.example.net PLACE [STREAM]
 
-TOLD is a file of what was told already; what the other side did not take is told again the next time (exit code 75). Told are blocks that
-hold everywhere, and those of one stream of mail (default). A block that ends, or is released, is not taken back there.
+It follows the feed of events on bounced's HTTP socket ($BOUNCED_HTTP, else /run/bounced/http.sock), from where PLACE, a file, says that it
+was the last time; at first from the beginning. What the other side did not take is kept there too, and told again the next time (exit code
+75). Told are blocks that hold everywhere, and those of one stream of mail (default), each once unless a run is cut short. A block that
+ends, or is released, is not taken back there.
 """
 
 import base64
+import http.client
 import json
 import os
+import socket
 import sys
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,32 +52,67 @@ def mautic(base: str, block: Mapping[str, Any]) -> None:
         call(base, f"/api/contacts/{int(contact)}/dnc/email/add", words)
 
 
-def untold(lines: Iterator[str], told: set[str], stream: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Give the blocks that were not told yet, each with its mark."""
-    for line in lines:
-        block = json.loads(line)
-        mark = f"{block['since']} {block['address']}"
-        if block["scope"] in {"*", stream} and mark not in told:
-            yield mark, block
+def ask(method: str, path: str, words: Mapping[str, Any] | None = None) -> Any:
+    """Ask bounced. Raises OSError, ValueError; whatever is not 200 is no answer."""
+    connection = http.client.HTTPConnection("bounced", timeout=30)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    try:
+        connection.sock.settimeout(30)
+        connection.sock.connect(os.environ.get("BOUNCED_HTTP", "/run/bounced/http.sock"))
+        connection.request(method, path, None if words is None else json.dumps(words), {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        if answer.status != 200:
+            raise OSError(f"bounced answers {answer.status}: {answer.read(1000).decode('ascii', 'replace')}")
+        return json.load(answer)
+    finally:
+        connection.close()
+
+
+def blocks(addresses: Iterable[str], stream: str) -> Iterator[Mapping[str, Any]]:
+    """Give those of some addresses that are blocked."""
+    wanted = sorted(addresses)
+    for begin in range(0, len(wanted), 200):
+        many = {"addresses": wanted[begin : begin + 200], "scope": stream}
+        yield from (one for one in ask("POST", "/v1/check-many", many)["answers"] if one["suppressed"])
+
+
+def begins(events: Iterable[Mapping[str, Any]]) -> dict[str, set[int]]:
+    """Return at which times something happened to each address that can have begun a block; a forgotten one has no name to tell."""
+    found: dict[str, set[int]] = {}
+    for event in events:
+        if "@" in event["address"]:
+            # What another list had, or a person confirmed, may have begun at another time: 0 stands for any.
+            at = 0 if event["kind"] in {"imported", "confirmed"} else event["at"]
+            found.setdefault(event["address"], set()).add(at)
+    return found
 
 
 def main() -> int:
     """Tell all, and go on after what fails."""
     _, target, base, file, *stream = sys.argv
     tell = {"listmonk": listmonk, "mautic": mautic}[target]
-    told = Path(file)
-    failed = 0
-    with told.open("a+") as notes:
-        notes.seek(0)
-        for mark, block in untold(sys.stdin, set(notes.read().split("\n")), stream[0] if stream else "default"):
+    place = Path(file)
+    kept = json.loads(place.read_text()) if place.exists() else {"next": "0", "owed": []}
+    owed = {address: {0} for address in kept["owed"]}
+    while True:
+        feed = ask("GET", f"/v1/events?after={kept['next']}")
+        happened = {**begins(feed["events"]), **owed}
+        failed = []
+        for block in blocks(happened, stream[0] if stream else "default"):
+            if not happened[block["address"]] & {0, block["since"]}:
+                continue  # it began at another time, and is told there
             try:
                 tell(base, block)
             except (OSError, ValueError, KeyError) as error:
-                failed += 1
+                failed.append(block["address"])
                 print(f"{block['address']}: {error}", file=sys.stderr)
-            else:
-                print(mark, file=notes, flush=True)
-    return 75 if failed else 0
+        # What could not be told is tried once a run, after the feed: a server that is down is not asked for each page.
+        kept = {"next": feed["next"], "owed": [*(kept["owed"] if not owed else []), *failed]}
+        owed = {}
+        place.with_suffix(".new").write_text(json.dumps(kept))
+        place.with_suffix(".new").replace(place)
+        if not feed["events"]:
+            return 75 if kept["owed"] else 0
 
 
 if __name__ == "__main__":
