@@ -3,8 +3,8 @@
 For: goal numbers as JSON lines, each a ratio against its peer, medians of rotated rounds, with the noise (half the range between the
 quartiles, over the median). Served by `bounced serve --role query` as it is run. Never: a number without its peer, or one of replies that
 are kept where another would be asked for: `again` asks for 5,000 addresses by turns, which the daemon answers from what it keeps until the
-next commit; `first` for 40,000, so that it makes each answer. Needs redis-server in the PATH; root and Postfix for the line about its
-tables, redis-py for the one about client libraries; what is missing is said. `--large` compares ten million addresses with a thousand.
+next commit; `first` for 35,000 others, so that it makes each answer. Needs redis-server in the PATH; root and Postfix for the line about
+its tables, redis-py for the one about client libraries; what is missing is said. `--large` compares ten million addresses with a thousand.
 
 The asking is done in Python on the same two cores: at 50 connections it, and not redis, is what limits redis. So beside the rate each line
 tells how much CPU the server took for an answer.
@@ -47,7 +47,7 @@ BATCH = 100
 ASKED = 5_000
 """Different addresses of either kind that are asked for again and again."""
 MANY = 40_000
-"""Different addresses of either kind of which none is asked for again before the daemon has let go of its answer."""
+"""With those: addresses of which none is asked for again before the daemon has let go of its answer."""
 PROJECT = Path(__file__).resolve().parents[1]
 
 
@@ -285,17 +285,17 @@ def targets(directory: Path) -> dict[str, Target]:
 
     pages = [f"GET /v1/check?address={one} HTTP/1.1\r\nHost: x\r\n\r\n".encode() for one in unknown]
     found: dict[str, Target] = {}
-    for when, singles, batches, before in (("again", ASKED, ASKED // BATCH, 1), ("first", MANY, MANY // BATCH, 0)):
-        single, batch = before * singles, before * batches
+    few, pages_of_few = slice(ASKED), slice(ASKED // BATCH)
+    others, pages_of_others = slice(ASKED, MANY), slice(ASKED // BATCH, MANY // BATCH)
+    for when, singles, batches, before in (("again", few, pages_of_few, 1), ("first", others, pages_of_others, 0)):
+        single, batch = before * ASKED, before * ASKED // BATCH
         found |= {
-            f"socketmap, clear, {when}": Target(socketmap, cycle(maps(unknown[:singles])), b",", before=single),
-            f"socketmap, suppressed, {when}": Target(socketmap, cycle(maps(known[:singles])), b"),", before=single),
-            f"checks, 5 % suppressed, {when}": Target(line, cycle(checks(mixed[:batches])), b"\n", BATCH, begins=b"checks\n", before=batch),
-            f"checks, all suppressed, {when}": Target(
-                line, cycle(checks(listed[:batches])), b"\n", BATCH, begins=b"checks\n", before=batch
-            ),
+            f"socketmap, clear, {when}": Target(socketmap, cycle(maps(unknown[singles])), b",", before=single),
+            f"socketmap, suppressed, {when}": Target(socketmap, cycle(maps(known[singles])), b"),", before=single),
+            f"checks, 5 % suppressed, {when}": Target(line, cycle(checks(mixed[batches])), b"\n", BATCH, begins=b"checks\n", before=batch),
+            f"checks, all suppressed, {when}": Target(line, cycle(checks(listed[batches])), b"\n", BATCH, begins=b"checks\n", before=batch),
             f"socketmap pipelined, 5 % suppressed, {when}": Target(
-                socketmap, cycle([b"".join(maps(each)) for each in mixed[:batches]]), b",", BATCH + 2 * 5, before=batch
+                socketmap, cycle([b"".join(maps(each)) for each in mixed[batches]]), b",", BATCH + 2 * 5, before=batch
             ),
         }
     return found | {
@@ -384,15 +384,15 @@ def libraries(directory: Path, rounds: int, seconds: float) -> None:
         print(json.dumps({"what": "client library", "skipped": "redis-py is not installed"}))
         return
     peer, ours = redis_py.Redis(unix_socket_path=str(directory / "redis")), Client(str(directory / "socketmap.sock"), deadline=10)
-    for what, kind, count in (
-        ("clear, again", stranger, ASKED),
-        ("suppressed, again", address, ASKED),
-        ("clear, first", stranger, MANY),
-        ("suppressed, first", address, MANY),
+    for what, kind, numbers in (
+        ("clear, again", stranger, range(ASKED)),
+        ("suppressed, again", address, range(ASKED)),
+        ("clear, first", stranger, range(ASKED, MANY)),
+        ("suppressed, first", address, range(ASKED, MANY)),
     ):
-        keys = cycle([kind(number) for number in range(count)])
-        if count == ASKED:
-            for key in itertools.islice(keys, count):
+        keys = cycle([kind(number) for number in numbers])
+        if "again" in what:
+            for key in itertools.islice(keys, ASKED):
                 ours.may_send(key)
         pairs = [(called(ours.may_send, keys, seconds), called(peer.get, keys, seconds)) for _ in range(rounds)]
         speeds = [[1e6 / took for took in side] for side in zip(*pairs, strict=True)]
