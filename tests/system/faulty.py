@@ -89,9 +89,9 @@ def clear_in_trouble() -> None:
     """Break promise 4: what cannot be read is called clear."""
 
     class Careless(Consult):
-        def check(self, question: Check) -> Suppressed | Clear | Trouble:
-            answer = super().check(question)
-            return Clear() if isinstance(answer, Trouble) else answer
+        def check_lasting(self, question: Check) -> tuple[Suppressed | Clear | Trouble, bool]:
+            answer, lasts = super().check_lasting(question)
+            return (Clear() if isinstance(answer, Trouble) else answer), lasts
 
     _replace(daemon, "Consult", Careless)
 

@@ -100,10 +100,10 @@ def test_killed_for_want_of_memory(memory_cgroup: Path, rounds: Callable[[int, i
     assert missing == 0
 
 
-def test_an_answer_before_the_commit_is_found_out_by_want_of_memory(memory_cgroup: Path, rounds: Callable[[int, int], int]) -> None:
-    """Control: of a daemon that answers before COMMIT something is missing then."""
+def test_an_answer_before_the_commit_is_found_out_by_want_of_memory(memory_cgroup: Path) -> None:
+    """Control: a daemon that answers before COMMIT is killed in the midst of some batch before long, and then something is missing."""
     with alive("tests.system.faulty", "answer_before_commit") as daemon:
-        assert killed_for_want_of_memory(daemon, memory_cgroup, rounds(3, 20))[1] > 0
+        assert any(killed_for_want_of_memory(daemon, memory_cgroup, 1)[1] for _ in range(20))
 
 
 @contextmanager
