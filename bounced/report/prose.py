@@ -6,6 +6,7 @@ is a bounce at all (reader, dialects and last_resort do), or reading the returne
 
 import re
 from collections.abc import Iterable
+from itertools import islice
 from typing import NamedTuple
 
 from msgspec.structs import replace
@@ -21,6 +22,8 @@ NOTE_LIMIT = 64 << 10
 LINE_LIMIT = 4000
 _LINES_EACH = 60
 _HEADER_START = 200
+_MARKS = 20
+"""How many likenesses of the mark of a copy are looked at: behind each 6,000 characters are searched."""
 READABLE = ("text/plain", "text/html", "text", "text/enriched", "message/plain")
 
 # Searched in lower case: case-blind, each line would cost ten times as much.
@@ -129,7 +132,7 @@ def note(message: Message, before: Part | None = None, cut: bool = True) -> str:
 def copy_start(text: str) -> int:
     """Return where the copy of the original mail begins in a letter; its end if there is none."""
     lower = text.lower()
-    for found in _COPY.finditer(lower if len(lower) == len(text) else text):
+    for found in islice(_COPY.finditer(lower if len(lower) == len(text) else text), _MARKS):
         if found.start() > 0 or not text.strip().startswith("-"):
             rest = text[found.start() : found.start() + 6000]
             if _HEADER_LINE.search(rest):

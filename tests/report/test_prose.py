@@ -88,3 +88,11 @@ def test_a_note_ends_before_the_copy() -> None:
     message = scan(b"From: MAILER-DAEMON@x.example\n\nNo such user.\n\n----- Original message -----\n\nFrom: news@ours.example\n\nHello\n")
     assert prose.note(message).strip() == "No such user."
     assert "Hello" in prose.note(message, cut=False)
+
+
+def test_likenesses_of_a_copy_are_bounded() -> None:
+    """A header line in a report's own list ends nothing; behind many likenesses of the mark of a copy none is looked for any more."""
+    listed, copy = "  Return-path: <b@ours.example>\n", "----- Original message -----\nFrom: news@ours.example\nTo: joe@example.net\n"
+    filler = "Joe is gone.\n" * 600
+    assert prose.copy_start(f"Sorry.\n{listed * 3}{filler}{copy}") == len(f"Sorry.\n{listed * 3}{filler}")
+    assert prose.copy_start(f"Sorry.\n{listed * 50}{filler}{copy}") == len(f"Sorry.\n{listed * 50}{filler}{copy}")
