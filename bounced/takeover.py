@@ -254,6 +254,7 @@ def _folded(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
+_MOST_DIGITS = 14
 _ISO = re.compile(r"\d{4}-\d\d-\d\d")
 
 
@@ -263,8 +264,9 @@ def _moment(written: str) -> int | None:
     if not text:
         return None
     if text.isascii() and text.isdigit():
-        number = int(text)
-        return number // 1000 if number > 10**11 else number
+        # No number of digits that a date could not be: the longest is one of milliseconds.
+        number = int(text) if len(text) <= _MOST_DIGITS else 0
+        return (number // 1000 if number > 10**11 else number) or None
     try:
         moment = datetime.fromisoformat(text.removesuffix(" UTC")) if _ISO.match(text) else parsedate_to_datetime(text)
     except (ValueError, TypeError, OverflowError):

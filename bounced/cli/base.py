@@ -142,7 +142,8 @@ def given(**words: str | None) -> dict[str, str]:
 
 def when(at: int) -> str:
     """Return a time for people, in UTC."""
-    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    # strftime writes the year 1, which lists have for "unknown", without its zeros.
+    return f"{datetime.fromtimestamp(at, UTC).replace(tzinfo=None).isoformat(' ', 'seconds')}Z"
 
 
 def plain(text: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from bounced import __version__, config
-from bounced.cli.base import Unreachable, as_json, ask, mail_places, plain
+from bounced.cli.base import as_json, ask, mail_places, plain
 from bounced.doctor import Finding, Level, failure, ok, skipped
 from bounced.fault import Fault, OperatorFault
 from bounced.settings import Config
@@ -76,8 +76,8 @@ def _daemon(config_file: Path) -> Iterator[Finding]:
     try:
         version = ask(config_file, "GET", "/v1/health", {})["version"]
     except Fault as fault:
-        where = "`systemctl status bounced`, `journalctl -u bounced`." if isinstance(fault, Unreachable) else "See `journalctl -u bounced`."
-        yield failure("daemon", str(fault), where)
+        says, _, hint = str(fault).partition("\n")
+        yield failure("daemon", says, hint.strip() or "See `journalctl -u bounced`.")
         return
     if version == __version__:
         yield ok("daemon", f"version {version} answers")

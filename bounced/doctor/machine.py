@@ -43,7 +43,8 @@ def _keys(file: Path) -> Iterator[Finding]:
     try:
         found = file.stat()
     except FileNotFoundError:
-        yield failure("keys", f"{file} is missing", "Restore it from the backup: without it every bounce on its way is refused.")
+        restore = "if it had been there, restore it from the backup, or every bounce on its way is refused"
+        yield failure("keys", f"{file} is missing", f"It is made at the first start; {restore}.")
         return
     except PermissionError:
         yield skipped("keys", f"may not look at {file}; ask as root")

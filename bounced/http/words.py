@@ -178,6 +178,10 @@ class Noted(msgspec.Struct, frozen=True):
     suppressed: bool
 
 
+_Moment = Annotated[int, msgspec.Meta(ge=-62_135_596_800, le=253_402_300_799)]
+"""Unix seconds of the years 1 to 9999: others no calendar can show."""
+
+
 class TakenBlock(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """A block of another list: address, scope ("*": everywhere), cause, category, since when, until when; null is unknown, or never."""
 
@@ -185,8 +189,8 @@ class TakenBlock(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fi
     scope: str
     cause: Cause
     category: Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9-]{1,40}$")]
-    since: int | None = None
-    until: int | None = None
+    since: _Moment | None = None
+    until: _Moment | None = None
 
 
 class AskedOfImport(Asked, frozen=True, kw_only=True):

@@ -1,11 +1,13 @@
-"""A machine of its own: systemd as process 1, in a container over a copy-on-write view of this system.
+"""A machine of its own: systemd as process 1, in a container over a copy-on-write view of a freshly installed Debian.
 
-For: tests of units and of the package, as an administrator meets them. Never: a network of the outside, or a change of the system itself:
-whatever is written goes into memory and is gone at the end. Needs root, and systemd-nspawn.
+For: tests of units and of the package, as an administrator meets them. Never: a network of the outside, or a change of what lies below:
+whatever is written goes into memory and is gone at the end. Needs root, systemd-nspawn, and for the first time debootstrap and a mirror.
 """
 
 import contextlib
 import os
+import re
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -17,17 +19,25 @@ from tests.system.waiting import until
 _BOOTING = 180.0
 """Seconds, on a machine that does other things."""
 
-_OFF = (
-    "prometheus",
-    "prometheus-node-exporter",
-    "postgresql",
-    "redis-server",
-    "haproxy",
-    "systemd-networkd-wait-online",
-    "nginx",
-    "apache2",
-)
-"""Services that this system may have for other tests: they would only take time to boot."""
+_BASES = Path(os.environ.get("BOUNCED_DEBOOTSTRAP", "/var/cache/bounced-debootstrap"))
+_INSTALLED = ("systemd-sysv", "dbus", "procps", "python3", "postfix")
+"""What a small server with Postfix has; whatever else the package needs, it must say itself."""
+
+
+def debian() -> Path:
+    """Return the root of a Debian as it is after its installation, of the release that runs here; it is made once, and kept."""
+    (release,) = re.findall(r"^VERSION_CODENAME=(\S+)$", Path("/etc/os-release").read_text(), re.MULTILINE)
+    base = _BASES / release
+    if not base.exists():
+        _BASES.mkdir(parents=True, exist_ok=True)
+        making = Path(tempfile.mkdtemp(prefix=".making-", dir=_BASES))
+        making.chmod(0o755)
+        command = ["debootstrap", "--variant=minbase", f"--include={','.join(_INSTALLED)}", release, str(making)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=1800)
+        assert done.returncode == 0, f"debootstrap, exit code {done.returncode}:\n{done.stdout[-2000:]}{done.stderr}"
+        shutil.rmtree(making / "var" / "cache" / "apt" / "archives", ignore_errors=True)
+        making.rename(base)
+    return base
 
 
 class Machine:
@@ -35,20 +45,21 @@ class Machine:
 
     package: Path
 
+    def __init__(self, base: Path) -> None:
+        """Make it of the system whose root is `base`."""
+        self._base = base
+
     def __enter__(self) -> Self:
         """Boot it; returns when systemd says that it is up."""
         self.home = Path(tempfile.mkdtemp(prefix="machine-"))
         subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2g", "tmpfs", self.home], check=True)
         for name in ("upper", "work", "root"):
             (self.home / name).mkdir()
-        options = f"lowerdir=/,upperdir={self.home}/upper,workdir={self.home}/work"
+        options = f"lowerdir={self._base},upperdir={self.home}/upper,workdir={self.home}/work"
         subprocess.run(["mount", "-t", "overlay", "overlay", "-o", options, self.root], check=True)
         (self.root / "etc" / "machine-id").write_text("uninitialized\n")
-        for name in _OFF:
-            unit = self.root / "etc" / "systemd" / "system" / f"{name}.service"
-            unit.unlink(missing_ok=True)
-            unit.symlink_to("/dev/null")
         self._log = (self.home / "boot.log").open("wb")
+        self._devices: list[str] = []
         command = ["systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--private-network", f"--machine=bounced-{os.getpid()}"]
         self._nspawn = subprocess.Popen(
             [*command, f"--directory={self.root}", "--boot", "systemd.unit=multi-user.target"],
@@ -68,6 +79,8 @@ class Machine:
             self._nspawn.kill()
             self._nspawn.wait()
         self._log.close()
+        for device in self._devices:
+            subprocess.run(["losetup", "--detach", device], check=False)
         for mount in (self.root, self.home):
             subprocess.run(["umount", "--lazy", mount], check=False)
         with contextlib.suppress(OSError):
@@ -101,6 +114,16 @@ class Machine:
         done = self.run(script)
         assert done.returncode == 0, f"exit {done.returncode} of:\n{script}\n{done.stdout}{done.stderr}{self.journal()}"
         return done.stdout.strip()
+
+    def mount(self, image: Path, path: str) -> None:
+        """Mount an image of a file system at a path of it, which keeps owner and mode."""
+        device = subprocess.run(["losetup", "--find", "--show", image], capture_output=True, text=True, check=True).stdout.strip()
+        self._devices.append(device)
+        number = Path(device).stat().st_rdev
+        # From here, since it may make no devices itself.
+        inside = ["nsenter", f"--target={self._leader()}", "--mount", "bash", "-euc"]
+        script = f"mknod /root/disk b {os.major(number)} {os.minor(number)}; mount /root/disk {path}; chown --reference=/root {path}"
+        subprocess.run([*inside, script], check=True, cwd="/", timeout=60)
 
     def journal(self) -> str:
         """Return the last that our units logged."""

@@ -4,6 +4,9 @@ import csv
 import json
 from pathlib import Path
 
+import pytest
+
+from bounced.cli.base import Refused, ask
 from tests.system.daemon import Daemon, alive
 
 SES = """\
@@ -42,6 +45,19 @@ def test_a_list_is_taken_over_shown_and_undone(daemon: Daemon) -> None:
     assert daemon.run("check", "dead@example.org").returncode == 0
     assert daemon.run("check", "angry@example.org").returncode == 1
     assert "address.imported" in daemon.log()
+
+
+def test_dates_without_end_are_shown_and_come_back(daemon: Daemon) -> None:
+    """The first year, which lists have for unknown, is shown with its zeros and read again; what no calendar has is refused."""
+    told = daemon.tell("import", written(daemon, "EmailAddress,Reason,LastUpdateTime\nold@example.org,BOUNCE,0001-01-01T00:00:00Z\n"))
+    assert "1  addresses changed" in told
+    assert "since 0001-01-01 00:00:00Z" in daemon.tell("why", "old@example.org")
+    daemon.tell("export", str(daemon.home / "out.csv"), "--format", "csv")
+    with alive() as other:
+        other.tell("import", str(daemon.home / "out.csv"))
+        assert "since 0001-01-01 00:00:00Z" in other.tell("why", "old@example.org")
+    with pytest.raises(Refused, match=">= -62135596800"):
+        ask(daemon.home / "bounced.toml", "POST", "/v1/import", {"source": "x", "blocks": [["a@b.example", "*", "hard", "x", -(10**15)]]})
 
 
 def test_a_stream_of_its_own(daemon: Daemon) -> None:
