@@ -38,10 +38,14 @@ man: .venv/runtime  ## the manual pages, below build/man
 	$(BIN)/python packaging/manpages.py build/man
 
 site: .venv/dev  ## the documents as a web site, below build/site
-	$(BIN)/pip install --quiet --disable-pip-version-check 'mkdocs>=1.6'
+	$(BIN)/pip install --quiet --disable-pip-version-check 'mkdocs>=1.6' 'pymdown-extensions>=10'
 	rm -rf build/docs && mkdir -p build && cp -r docs build/docs
 	for page in README.md README.ja.md CHANGELOG.md; do sed 's|(docs/|(|g' $$page > build/docs/$$page; done && mv build/docs/README.md build/docs/index.md
 	sed -i 's|(README.md)|(index.md)|' build/docs/README.ja.md
+	sed -i '1s/$$/ (日本語)/' build/docs/README.ja.md
+	sed -i -E 's/^( *```sh) .*/\1/' build/docs/*.md  # the words after it are for the tests that run these lines
+	sed -i 's/^   /    /' build/docs/index.md build/docs/README.ja.md  # by less Python-Markdown takes nothing for a part of a list
+	cp packaging/site.css build/docs/
 	$(BIN)/mkdocs build --quiet --strict --config-file packaging/mkdocs.yml --site-dir ../build/site
 
 lock: .venv/dev  ## write the lock files anew from pyproject.toml
