@@ -17,7 +17,7 @@ from bounced import cli, daemon, listen, policy, returnpath
 from bounced.consult import Consult
 from bounced.query import Check, Clear, Suppressed, Trouble
 from bounced.record import AnyEvent
-from bounced.store import Recorded, files, tables
+from bounced.store import Recorded, files, ledger
 from bounced.store.sqlite import SqliteStore
 
 
@@ -65,7 +65,7 @@ def believe_any_seal() -> None:
 
 def count_every_copy() -> None:
     """Break promise 3: a copy of a bounce counts like another mail's."""
-    _replace(tables, "adds", lambda _event, _earlier: True)
+    _replace(ledger, "adds", lambda _event, _earlier: True)
 
 
 def _replace(module: ModuleType | type, name: str, fault: object) -> None:
