@@ -70,7 +70,7 @@ class Peer:
         """Read to the end of the connection, or what has come of `most` octets; a reset is an end."""
         try:
             return await self.reader.read(most)
-        except ConnectionResetError:
+        except (ConnectionResetError, BrokenPipeError):
             return b""
 
 
