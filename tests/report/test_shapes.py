@@ -131,3 +131,22 @@ def test_report_that_lost_its_status() -> None:
 def test_address_ends_where_another_script_begins(written: str, address: str) -> None:
     """What Chinese, Japanese or Korean prose joins to an address of ASCII is no part of it; international domains stay whole."""
     assert bare(written) == address
+
+
+def test_text_behind_the_status_that_opens_as_a_header() -> None:
+    """Of what stands behind a status without a text ahead, returned mail under another type is no explanation."""
+    content = _status_ahead(samples.STANDARD).replace(_TEXT, b"Subject: your mailbox is full of surprises\n\nHello.\n")
+    content = content.replace(b"Status: 5.1.1", b"Status: 5.0.0").replace(b"Diagnostic-Code: smtp; 550 5.1.1", b"X-Was: 550 5.1.1")
+    report = read(content)
+    assert isinstance(report, DeliveryReport)
+    assert "surprises" not in report.recipients[0].diagnostic
+
+
+def test_recipients_in_another_order_are_bounded() -> None:
+    """Groups whose fields stand in another order are counted as well."""
+    begin, end = _status_part(samples.STANDARD)
+    group = b"\n\nDiagnostic-Code: smtp; 550 no\nAction: failed\nFinal-Recipient: rfc822; joe%d@there.example"
+    groups = b"".join(group % number for number in range(1100))
+    report = read(samples.STANDARD[:begin] + b"Reporting-MTA: dns; mx.example" + groups + samples.STANDARD[end:])
+    assert isinstance(report, DeliveryReport)
+    assert len(report.recipients) == 1000
