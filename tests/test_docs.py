@@ -89,16 +89,19 @@ def fenced(text: str) -> list[str]:
 
 
 def test_the_japanese_readme_says_the_same() -> None:
-    """README.ja.md has the commands and blocks of README.md, letter by letter and in their order, as many sections, and the same links."""
+    """README.ja.md has the commands and blocks of README.md, letter by letter and in their order, as many sections, rows, items and links."""
     english, japanese = ((ROOT / name).read_text() for name in ("README.md", "README.ja.md"))
 
     assert fenced(japanese) == fenced(english)
     assert len(fenced(english)) >= 5
-    assert [line.partition(" ")[0] for line in japanese.splitlines() if line.startswith("#")] == [
-        line.partition(" ")[0] for line in english.splitlines() if line.startswith("#")
-    ]
+    assert shape(japanese) == shape(english)
     links = [sorted(set(re.findall(r"\]\((docs/[^)]+)\)", text))) for text in (english, japanese)]
     assert links[0] == links[1]
+
+
+def shape(text: str) -> list[str]:
+    """Return what begins each heading, row of a table and item of a list."""
+    return re.findall(r"^(?:#+|\||\d\.|-)(?= )", text, re.MULTILINE)
 
 
 def test_another_command_in_japanese_is_noticed() -> None:
@@ -106,6 +109,7 @@ def test_another_command_in_japanese_is_noticed() -> None:
     text = (ROOT / "README.ja.md").read_text()
 
     assert fenced(text.replace("make test ", "make tests ")) != fenced(text)
+    assert shape(text.replace("\n| **", "\n**", 1)) != shape(text)
 
 
 _CONTROL = re.compile(r"\| ([AD][\dAD, ]*) \| `([\w/]+\.py)::(\w+)` \| (?:`([\w/]*(?:\.py)?)(?:::(\w+))?`|the same) \| .+ \|")
