@@ -89,7 +89,7 @@ def fenced(text: str) -> list[str]:
 
 
 def test_the_japanese_readme_says_the_same() -> None:
-    """README.ja.md has the commands and blocks of README.md, letter by letter and in their order, as many sections, rows, items and links."""
+    """README.ja.md has the commands and blocks of README.md, letter by letter and in order, as many headings, rows, items and links."""
     english, japanese = ((ROOT / name).read_text() for name in ("README.md", "README.ja.md"))
 
     assert fenced(japanese) == fenced(english)

@@ -95,23 +95,23 @@ class Machine:
         """Return how a path of it is reached from here, also below what it mounted itself."""
         return Path(f"/proc/{self._leader()}/root{path}")
 
-    def run(self, script: str) -> subprocess.CompletedProcess[str]:
-        """Run lines of shell in it, as root, to the first that fails."""
+    def run(self, script: str, patience: float = 300.0) -> subprocess.CompletedProcess[str]:
+        """Run lines of shell in it, as root, to the first that fails, for so many seconds at most."""
         inside = ["nsenter", f"--target={self._leader()}", "--mount", "--uts", "--ipc", "--net", "--pid"]
         environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
         return subprocess.run(
             [*inside, "bash", "-euo", "pipefail", "-c", f"cd /root\n{script}"],
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=patience,
             check=False,
             cwd="/",
             env=environment,
         )
 
-    def tell(self, script: str) -> str:
-        """Run lines that must succeed; returns what they printed."""
-        done = self.run(script)
+    def tell(self, script: str, patience: float = 300.0) -> str:
+        """Run lines that must succeed, in so many seconds; returns what they printed."""
+        done = self.run(script, patience)
         assert done.returncode == 0, f"exit {done.returncode} of:\n{script}\n{done.stdout}{done.stderr}{self.journal()}"
         return done.stdout.strip()
 

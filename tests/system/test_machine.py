@@ -24,6 +24,8 @@ from tests.system.waiting import until
 
 WALK = (PROJECT / "docs" / "OPERATING.md").read_text()
 DEAD = "dead@example.org"
+_PATIENCE = 1500.0
+"""Seconds for fifty restarts, on a machine that does other things."""
 
 
 def blocks(mark: str) -> list[str]:
@@ -82,65 +84,6 @@ def test_units_are_confined_and_alive(machine: Machine) -> None:
         assert set(told.splitlines()) == {"ActiveState=active", "User=bounced", "NRestarts=0"}
         (exposure,) = re.findall(r"level for \S+: ([0-9.]+)", machine.tell(f"systemd-analyze security --no-pager {unit} || true"))
         assert float(exposure) <= 0.5
-
-
-class Asking:
-    """A mailer that asks without end: how many answers were right, wrong, or none after one retry, and how long each took."""
-
-    def __init__(self, machine: Machine) -> None:
-        self._client = Client(str(machine.inside("/run/bounced/socketmap.sock")), deadline=10)
-        self._stop = threading.Event()
-        self.right = self.wrong = self.unanswered = 0
-        self.waits: list[float] = []
-        self._thread = threading.Thread(target=self._ask)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-        self._client.close()
-
-    def _ask(self) -> None:
-        while not self._stop.wait(0.004):
-            began = time.monotonic()
-            for again in (False, True):
-                try:
-                    right = not self._client.may_send(DEAD)
-                except TemporaryFailure:
-                    self.unanswered += again
-                    continue
-                self.right += right
-                self.wrong += not right
-                break
-            self.waits.append(time.monotonic() - began)
-
-
-def test_restarts_and_kills_under_questions(machine: Machine, figure: Callable[[str], None]) -> None:
-    """While both are restarted, killed and upgraded, every question is answered rightly, after one retry at most; sockets stay."""
-    machine.tell(f"bounced block {DEAD} --reason test")
-    for what, lines in {
-        "50 restarts": "for n in $(seq 50); do systemctl restart bounced bounced-query; done",
-        "50 kill -9": """
-            for n in $(seq 50); do
-                systemctl kill --signal=KILL bounced bounced-query
-                until systemctl is-active --quiet bounced && systemctl is-active --quiet bounced-query; do sleep 0.1; done
-            done""",
-        "an upgrade": blocks("upgrade")[0],
-    }.items():
-        with Asking(machine) as asking:
-            began = time.monotonic()
-            machine.tell(lines)
-            until(lambda asking=asking: asking.right > 500, "some hundred answers")  # type: ignore[misc]
-            rate = len(asking.waits) / (time.monotonic() - began)
-        counts = f"{asking.right} right, {asking.wrong} wrong, {asking.unanswered} unanswered"
-        figure(f"{what}: {counts}, worst {max(asking.waits):.2f} s, {rate:.0f}/s")
-        assert (asking.wrong, asking.unanswered) == (0, 0), what
-    assert "0.9.2" in machine.tell("dpkg-query -W bounced")
-    machine.tell("systemctl stop bounced bounced-query; test -S /run/bounced/socketmap.sock; test -S /run/bounced/lmtp.sock")
-    machine.tell("systemctl start bounced bounced-query")
 
 
 def test_a_bad_configuration_keeps_the_old_daemon(machine: Machine) -> None:
@@ -228,6 +171,65 @@ def test_a_journal_that_does_not_read_stops_nobody(machine: Machine) -> None:
         assert machine.run(f"bounced check {DEAD}").returncode == 1
     finally:
         machine.tell("systemctl kill --signal=CONT systemd-journald")
+
+
+class Asking:
+    """A mailer that asks without end: how many answers were right, wrong, or none after one retry, and how long each took."""
+
+    def __init__(self, machine: Machine) -> None:
+        self._client = Client(str(machine.inside("/run/bounced/socketmap.sock")), deadline=10)
+        self._stop = threading.Event()
+        self.right = self.wrong = self.unanswered = 0
+        self.waits: list[float] = []
+        self._thread = threading.Thread(target=self._ask)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._client.close()
+
+    def _ask(self) -> None:
+        while not self._stop.wait(0.004):
+            began = time.monotonic()
+            for again in (False, True):
+                try:
+                    right = not self._client.may_send(DEAD)
+                except TemporaryFailure:
+                    self.unanswered += again
+                    continue
+                self.right += right
+                self.wrong += not right
+                break
+            self.waits.append(time.monotonic() - began)
+
+
+def test_restarts_and_kills_under_questions(machine: Machine, figure: Callable[[str], None]) -> None:
+    """While both are restarted, killed and upgraded, every question is answered rightly, after one retry at most; sockets stay."""
+    machine.tell(f"bounced block {DEAD} --reason test")
+    for what, lines in {
+        "50 restarts": "for n in $(seq 50); do systemctl restart bounced bounced-query; done",
+        "50 kill -9": """
+            for n in $(seq 50); do
+                systemctl kill --signal=KILL bounced bounced-query
+                until systemctl is-active --quiet bounced && systemctl is-active --quiet bounced-query; do sleep 0.1; done
+            done""",
+        "an upgrade": blocks("upgrade")[0],
+    }.items():
+        with Asking(machine) as asking:
+            began = time.monotonic()
+            machine.tell(lines, _PATIENCE)
+            until(lambda asking=asking: asking.right > 500, "some hundred answers")  # type: ignore[misc]
+            rate = len(asking.waits) / (time.monotonic() - began)
+        counts = f"{asking.right} right, {asking.wrong} wrong, {asking.unanswered} unanswered"
+        figure(f"{what}: {counts}, worst {max(asking.waits):.2f} s, {rate:.0f}/s")
+        assert (asking.wrong, asking.unanswered) == (0, 0), what
+    assert "0.9.2" in machine.tell("dpkg-query -W bounced")
+    machine.tell("systemctl stop bounced bounced-query; test -S /run/bounced/socketmap.sock; test -S /run/bounced/lmtp.sock")
+    machine.tell("systemctl start bounced bounced-query")
 
 
 def test_remove_keeps_and_purge_forgets(machine: Machine) -> None:
