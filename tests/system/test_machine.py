@@ -219,7 +219,7 @@ def test_restarts_and_kills_under_questions(machine: Machine, figure: Callable[[
         "50 restarts": "for n in $(seq 50); do systemctl restart bounced bounced-query; done",
         "50 kill -9": """
             for n in $(seq 50); do
-                systemctl kill --signal=KILL bounced bounced-query
+                systemctl kill --signal=KILL --kill-who=main bounced bounced-query
                 until systemctl is-active --quiet bounced && systemctl is-active --quiet bounced-query; do sleep 0.1; done
             done""",
         "an upgrade": blocks("upgrade")[0],
@@ -238,9 +238,11 @@ def test_restarts_and_kills_under_questions(machine: Machine, figure: Callable[[
 
 
 def test_remove_keeps_and_purge_forgets(machine: Machine) -> None:
-    """A removal keeps list and configuration, a purge takes both, and nothing of ours runs."""
+    """A removal keeps list and configuration, a purge takes both, also from a file system of its own, and nothing of ours runs."""
     machine.tell("apt-get remove -y bounced; test -e /var/lib/bounced/bounced.db; test -e /etc/bounced/bounced.toml")
     machine.tell("rm -f /etc/bounced/conf.d/domain.toml")
+    machine.tell("mkdir /var/lib/own; mv /var/lib/bounced/* /var/lib/own; mount --bind /var/lib/own /var/lib/bounced")
     machine.tell(blocks("purge")[0])
+    machine.tell("umount /var/lib/bounced; rmdir /var/lib/own /var/lib/bounced")
     machine.tell("test ! -e /var/lib/bounced; test ! -e /etc/bounced/bounced.toml; test ! -e /usr/lib/bounced; test ! -e /run/bounced")
     assert "bounced" not in machine.tell("ps -eo comm=")
