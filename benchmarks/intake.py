@@ -14,11 +14,9 @@ import argparse
 import asyncio
 import contextlib
 import itertools
-import json
 import os
 import shutil
 import ssl
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -32,7 +30,8 @@ import uvloop
 _ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(_ROOT))
 
-from benchmarks.listener import Server, Session, spread  # noqa: E402
+from benchmarks.listener import Server, Session  # noqa: E402
+from benchmarks.rounds import cpu_of, in_turn, tell  # noqa: E402
 from bounced.address import address_key  # noqa: E402
 from bounced.returnpath import ReturnPath  # noqa: E402
 from bounced.scope import DEFAULT_SCOPE  # noqa: E402
@@ -108,7 +107,7 @@ class Bounced:
         self.signer = self._daemon.signer()
 
     def cpu(self) -> float:
-        return _cpu_of(self._daemon.pid)
+        return cpu_of(self._daemon.pid)
 
     def stop(self) -> None:
         self._daemon.stop()
@@ -143,7 +142,7 @@ class Queueing:
         master = self._postfix._master.pid
         ended = sum(map(int, _stat(master)[13:15])) / os.sysconf("SC_CLK_TCK")
         everybody = (int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit())
-        return ended + sum(_cpu_of(pid) for pid in everybody if _session_of(pid) == master)
+        return ended + sum(cpu_of(pid) for pid in everybody if _session_of(pid) == master)
 
     def stop(self) -> None:
         self._postfix.stop()
@@ -169,13 +168,6 @@ def _session_of(pid: int) -> int:
         return int(_stat(pid)[3])
     except OSError:
         return -1
-
-
-def _cpu_of(pid: int) -> float:
-    try:
-        return sum(int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{pid}/task").iterdir()) / 1e9
-    except OSError:
-        return 0.0
 
 
 def certified(place: Path) -> Path:
@@ -264,20 +256,19 @@ def measure(
         bounced = Bounced(Path(ours), library, certificate)
         servers = [bounced, Queueing(Path(theirs), library, certificate), *map(Discarding, discarding)]
         try:
-            for number in range(rounds + 1):
-                for server in servers[number % len(servers) :] + servers[: number % len(servers)]:
-                    # Hands are shaken where both sides are whole, and once is enough to know what it costs.
-                    for mode in _MODES if library or isinstance(server, Discarding) else (*_MODES, _IN_TLS):
-                        mails = bounces(bounced.signer, messages)
-                        cpu, began = server.cpu(), time.perf_counter()
-                        if mode == _IN_TLS:
-                            uvloop.run(send_in_tls(server.address, mails, sessions))
-                        else:
-                            uvloop.run(send(server.address, mode, mails, sessions))
-                        wall, used = time.perf_counter() - began, server.cpu() - cpu
-                        if number:  # the first round warms up
-                            found.setdefault((mode, "wall", server.name), []).append(wall / messages * 1e6)
-                            found.setdefault((mode, "CPU", server.name), []).append(used / messages * 1e6)
+            for counts, server in in_turn(servers, rounds):
+                # Hands are shaken where both sides are whole, and once is enough to know what it costs.
+                for mode in _MODES if library or isinstance(server, Discarding) else (*_MODES, _IN_TLS):
+                    mails = bounces(bounced.signer, messages)
+                    cpu, began = server.cpu(), time.perf_counter()
+                    if mode == _IN_TLS:
+                        uvloop.run(send_in_tls(server.address, mails, sessions))
+                    else:
+                        uvloop.run(send(server.address, mode, mails, sessions))
+                    wall, used = time.perf_counter() - began, server.cpu() - cpu
+                    if counts:
+                        found.setdefault((mode, "wall", server.name), []).append(wall / messages * 1e6)
+                        found.setdefault((mode, "CPU", server.name), []).append(used / messages * 1e6)
         finally:
             for server in servers:
                 server.stop()
@@ -300,19 +291,8 @@ def main() -> None:
             for mode, what, name in found:
                 if name == "bounced":
                     continue
-                own, other = found[mode, what, "bounced"], found[mode, what, name]
-                line = {
-                    "benchmark": "intake",
-                    "mode": mode,
-                    "fsync": fsync,
-                    "what": f"{what} us a message",
-                    "ours": round(statistics.median(own), 1),
-                    "peer": name,
-                    "peers": round(statistics.median(other), 1),
-                    "ratio": round(statistics.median(other) / statistics.median(own), 2),
-                    "noise": round(max(spread(own), spread(other)), 2),
-                }
-                print(json.dumps(line), flush=True)
+                line = {"benchmark": "intake", "mode": mode, "fsync": fsync, "what": f"{what} us a message"}
+                tell(line, found[mode, what, "bounced"], name, found[mode, what, name], higher=True)
 
 
 if __name__ == "__main__":

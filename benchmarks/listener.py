@@ -9,13 +9,11 @@ what the kernel counted for the server process; rounds rotate, medians are print
 
 import argparse
 import asyncio
-import json
 import logging
 import os
 import shutil
 import signal
 import socket
-import statistics
 import subprocess
 import sys
 import time
@@ -28,6 +26,7 @@ import structlog
 import uvloop
 from aiosmtpd.smtp import SMTP
 
+from benchmarks.rounds import cpu_of, in_turn, tell
 from bounced.address import address_key
 from bounced.envelope import Envelope
 from bounced.intake import Intake
@@ -109,8 +108,7 @@ class Server:
 
     def cpu(self) -> float:
         """Seconds of CPU that the process has used."""
-        tasks = Path(f"/proc/{self._process.pid}/task")
-        return sum(int((task / "schedstat").read_text().split()[0]) for task in tasks.iterdir()) / 1e9
+        return cpu_of(self._process.pid)
 
     def stop(self) -> None:
         self._process.send_signal(signal.SIGKILL)
@@ -174,25 +172,19 @@ async def send(port: int, mode: str, messages: int, sessions: int) -> None:
     await asyncio.gather(*(worker(messages // sessions // each) for _ in range(sessions)))
 
 
-def spread(figures: list[float]) -> float:
-    quarters = statistics.quantiles(figures, n=4)
-    return (quarters[2] - quarters[0]) / statistics.median(figures)
-
-
 def measure(names: list[str], messages: int, rounds: int, sessions: int) -> dict[tuple[str, str], list[float]]:
     """Return microseconds of server CPU per message, a figure a round."""
     servers = [Server(name) for name in names]
     found: dict[tuple[str, str], list[float]] = {}
     try:
-        for number in range(rounds + 1):
-            for server in servers[number % len(servers) :] + servers[: number % len(servers)]:
-                for mode in _MODES:
-                    count = messages // 5 if server.name == "aiosmtpd" else messages
-                    count -= count % sessions
-                    before = server.cpu()
-                    uvloop.run(send(server.port, mode, count, sessions))
-                    if number:  # the first round warms up
-                        found.setdefault((mode, server.name), []).append((server.cpu() - before) / count * 1e6)
+        for counts, server in in_turn(servers, rounds):
+            for mode in _MODES:
+                count = messages // 5 if server.name == "aiosmtpd" else messages
+                count -= count % sessions
+                before = server.cpu()
+                uvloop.run(send(server.port, mode, count, sessions))
+                if counts:
+                    found.setdefault((mode, server.name), []).append((server.cpu() - before) / count * 1e6)
     finally:
         for server in servers:
             server.stop()
@@ -218,20 +210,9 @@ def main() -> None:
     found = measure(["door", "door, verifying", *peers], asked.messages, asked.rounds, asked.sessions)
     for mode in _MODES:
         for ours in ("door", "door, verifying"):
-            own = found[mode, ours]
             for peer in peers:
-                other = found[mode, peer]
-                line = {
-                    "benchmark": "listener",
-                    "mode": mode,
-                    "what": f"{ours}: server CPU us a message",
-                    "ours": round(statistics.median(own), 1),
-                    "peer": peer,
-                    "peers": round(statistics.median(other), 1),
-                    "ratio": round(statistics.median(own) / statistics.median(other), 3),
-                    "noise": round(max(spread(own), spread(other)), 2),
-                }
-                print(json.dumps(line))
+                line = {"benchmark": "listener", "mode": mode, "what": f"{ours}: server CPU us a message"}
+                tell(line, found[mode, ours], peer, found[mode, peer])
 
 
 if __name__ == "__main__":

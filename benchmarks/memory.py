@@ -8,10 +8,8 @@ Prints JSON lines: PSS of the daemon (proc(5), smaps_rollup) as its operator run
 import argparse
 import asyncio
 import json
-import re
 import resource
 import ssl
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -21,15 +19,9 @@ import uvloop
 _ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(_ROOT))
 
-from benchmarks.intake import bounces, send  # noqa: E402
+from benchmarks.intake import bounces, certified, send  # noqa: E402
+from benchmarks.rounds import pss  # noqa: E402
 from tests.system.daemon import Daemon  # noqa: E402
-
-
-def pss(pid: int) -> int:
-    """Return the proportional set size of a process, KiB."""
-    found = re.search(r"^Pss:\s+(\d+) kB", Path(f"/proc/{pid}/smaps_rollup").read_text(), re.MULTILINE)
-    assert found
-    return int(found[1])
 
 
 async def stay(daemon: Daemon, count: int, context: ssl.SSLContext | None) -> float:
@@ -81,10 +73,7 @@ def main() -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     with tempfile.TemporaryDirectory(dir="/var/tmp") as home:
-        certificate = Path(home) / "mx.pem"
-        request = ("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=mx.example.net")
-        subprocess.run([*request, "-keyout", certificate, "-out", Path(home) / "c.pem"], check=True, capture_output=True)
-        certificate.write_bytes(certificate.read_bytes() + (Path(home) / "c.pem").read_bytes())
+        certified(Path(home))
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         settings = {"smtp": {"tls_certificate": "mx.pem"}, "kept": {"archive": ""}}

@@ -1,9 +1,16 @@
 """A mailer that asks by socketmap, as Postfix does, on a connection that it keeps.
 
 For: tests that ask often. Never: the product's codec; the bytes are those of Postfix socketmap_table(5), written down here once more.
+
+    python -m tests.system.ask SOCKET
+
+asks about somebody who is not suppressed until its input ends, and prints how many seconds each answer took.
 """
 
+import select
 import socket
+import sys
+import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
@@ -62,3 +69,19 @@ class Mailer:
             raise TemporaryTroubleError(answer.decode())
         assert word in {b"OK", b"NOTFOUND"}, answer
         return word == b"OK"
+
+
+def main() -> None:
+    waited = []
+    with Mailer(Path(sys.argv[1])) as mailer:
+        sys.stdout.write("asking\n")
+        sys.stdout.flush()
+        while not select.select([sys.stdin], [], [], 0)[0]:
+            began = time.perf_counter()
+            assert not mailer.suppressed("joe@example.org")
+            waited.append(time.perf_counter() - began)
+    sys.stdout.writelines(f"{seconds:.6f}\n" for seconds in waited)
+
+
+if __name__ == "__main__":
+    main()
