@@ -136,7 +136,9 @@ def by_postmaster_in_person(letter: Letter) -> bool:
         return False
     if letter.message.content_type == "multipart/report" or headers.get(b"return-path").strip() == "<>" or b"auto-submitted" in headers:
         return False
-    answers = b"in-reply-to" in headers and _ANSWER.match(letter.subject) and len(letter.message.parts) == 1
+    if any(part.content_type not in prose.READABLE for part in letter.message.parts):
+        return False
+    answers = b"in-reply-to" in headers and _ANSWER.match(letter.subject)
     return bool(answers or _MAIL_PROGRAM.search(headers.get(b"user-agent") + headers.get(b"x-mailer")))
 
 

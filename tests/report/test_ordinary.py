@@ -43,6 +43,13 @@ def test_the_parts_of_anothers_report(fields: str, ours: bool) -> None:
     assert isinstance(read(content.encode()), DeliveryReport) == ours
 
 
+def test_postmaster_with_a_report_is_a_machine() -> None:
+    """A report within what a postmaster sends is read, though a mail program's name stands in the header: gateways write such."""
+    parts = f"--Q\nContent-Type: text/plain\n\nSee below.\n\n--Q\nContent-Type: message/delivery-status\n\n{STATUS}550 5.1.1 User unknown\n"
+    header = "From: postmaster@there.example\nX-Mailer: Microsoft Outlook Express 6\nContent-Type: multipart/mixed; boundary=Q\n"
+    assert isinstance(read(f"{header}\n{parts}\n--Q--\n".encode()), DeliveryReport)
+
+
 @pytest.mark.parametrize("kind", ["mixed", "digest"])
 def test_a_report_attached_by_a_person(kind: str) -> None:
     """A whole report that a person attaches is not read."""
