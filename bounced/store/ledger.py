@@ -79,7 +79,8 @@ class _Ledger(tables.Shelf):
     def record(self, event: AnyEvent, row: EventRow, policy: Policy) -> Recorded:
         """Add an event and step its record, or tally it."""
         before, previous = self._records[event.key]
-        if row.token is not None and not adds(event, map(event_of, self._of_mail[row.token])):
+        earlier = None if row.token is None else self._of_mail[row.token]
+        if earlier and not adds(event, map(event_of, earlier)):
             self._tallies[replayed(event)] += 1
             return Recorded(before, before, fresh=False)
         guarded, outages = incidents.guarded(self, before, event, policy)
