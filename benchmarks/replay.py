@@ -18,11 +18,12 @@ from bounced.outcome import Category, Disposition, Outcome
 from bounced.policy import Policy
 from bounced.record import AnyEvent, Bounced, Delivered, Noticed
 from bounced.scope import DEFAULT_SCOPE
-from bounced.store import files, tables
+from bounced.store import files, ledger
 from bounced.store.rows import event_row
 
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 _BEGIN = 1_750_000_000
+_AT_ONCE = 100
 
 
 def event(number: int, addresses: int, chance: random.Random) -> AnyEvent:
@@ -53,9 +54,9 @@ def build(path: Path, events: int) -> None:
         connection.execute("PRAGMA synchronous = OFF")
         files.migrate(connection)
         connection.execute("BEGIN")
-        for number in range(events):
-            one = event(number, max(1, events // 5 // 997), chance)
-            tables.record(connection, one, event_row(one), policy)
+        for first in range(0, events, _AT_ONCE):
+            some = [event(number, max(1, events // 5 // 997), chance) for number in range(first, min(first + _AT_ONCE, events))]
+            ledger.record(connection, [(one, event_row(one)) for one in some], policy)
         connection.execute("COMMIT")
 
 

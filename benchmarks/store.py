@@ -68,7 +68,7 @@ class Plain:
                 (one.at, one.key, one.scope, one.token, detail),
             )
             await self._connection.execute(
-                "INSERT INTO standing (address, scope, cause, since, strikes) VALUES (?, '*', 'h', ?, 0)"
+                "INSERT INTO standing (address, scope, cause, since) VALUES (?, '*', 'h', ?)"
                 " ON CONFLICT (address, scope) DO UPDATE SET since = excluded.since",
                 (one.key, one.at),
             )
