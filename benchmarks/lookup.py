@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 
+from benchmarks.rounds import cpu_of
 from bounced.address import AddressKey
 from bounced.client import Client
 from bounced.policy import Policy
@@ -125,15 +126,9 @@ def settle(pid: int) -> None:
     """Wait until a process rests."""
     used, quiet = -1.0, 0
     while quiet < 3:
-        quiet = quiet + 1 if cpu(pid) - used <= 0.02 else 0
-        used = cpu(pid)
+        quiet = quiet + 1 if cpu_of(pid) - used <= 0.02 else 0
+        used = cpu_of(pid)
         time.sleep(1)
-
-
-def cpu(pid: int) -> float:
-    """Return the seconds of CPU that a process has used."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
@@ -218,7 +213,7 @@ def many(target: Target, connections: int, seconds: float, pid: int) -> tuple[fl
     for _ in range(connections):
         connect()
     heard = dict.fromkeys(sockets, 0)
-    answers, begun, used = 0, time.perf_counter(), cpu(pid)
+    answers, begun, used = 0, time.perf_counter(), cpu_of(pid)
     while (now := time.perf_counter()) < begun + seconds:
         for descriptor, _ in poll.poll(1):
             connection = sockets[descriptor]
@@ -235,7 +230,7 @@ def many(target: Target, connections: int, seconds: float, pid: int) -> tuple[fl
                 heard[descriptor] = 0
                 answers += 1
                 connection.send(next(requests))
-    used = cpu(pid) - used
+    used = cpu_of(pid) - used
     for connection in sockets.values():
         connection.close()
     poll.close()
@@ -475,9 +470,9 @@ def busy(seconds: float) -> None:
                 Load(smtp.smtp, Mint(smtp)).start()
                 threading.Event().wait()
             time.sleep(2)
-            used, begun = cpu(smtp.pid), time.perf_counter()
+            used, begun = cpu_of(smtp.pid), time.perf_counter()
             loud = one(target, seconds)
-            share = (cpu(smtp.pid) - used) / (time.perf_counter() - begun)
+            share = (cpu_of(smtp.pid) - used) / (time.perf_counter() - begun)
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
         finally:

@@ -1,6 +1,6 @@
-"""What the benchmarks of mail coming in share: rounds in turn, what a process used, and a line that compares.
+"""What the benchmarks share: rounds in turn, what a process used, and a line that compares.
 
-For: `listener`, `intake` and `memory`. Never: a server or a client.
+For: what more than one of them needs. Never: a server or a client.
 """
 
 import json

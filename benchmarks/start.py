@@ -17,6 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from benchmarks.rounds import cpu_of
 from bounced.address import AddressKey
 from bounced.policy import Policy
 from bounced.record import Cause
@@ -70,10 +71,10 @@ def started(home: Path, end: signal.Signals) -> tuple[float, float]:
                 while b"READY=1" not in manager.recv(4096):
                     pass
                 wall = time.perf_counter() - began
-                used = sum(map(int, Path(f"/proc/{daemon.pid}/stat").read_text().rpartition(")")[2].split()[11:13]))
+                used = cpu_of(daemon.pid)
             finally:
                 daemon.send_signal(end)
-    return wall, used / os.sysconf("SC_CLK_TCK")
+    return wall, used
 
 
 def main() -> None:
