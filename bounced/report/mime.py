@@ -183,16 +183,16 @@ def plain(content: bytes) -> bytes:
 
     What an editor or a mail program saved as UTF-16 is read as well.
     """
-    content = content[:SCAN_LIMIT]
-    if content.startswith((codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        content = _without_mark(content)
-    return _with_line_feeds(content).lstrip()
+    # Handed on from one to the next: whoever kept a name for one of these would keep its octets.
+    return _with_line_feeds(_without_mark(content[:SCAN_LIMIT])).lstrip()
 
 
 def _without_mark(content: bytes) -> bytes:
     if content.startswith(codecs.BOM_UTF8):
         return content[len(codecs.BOM_UTF8) :]
-    return content.decode("utf-16", "replace").encode("utf-8", "replace")[:SCAN_LIMIT]
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return content.decode("utf-16", "replace").encode("utf-8", "replace")[:SCAN_LIMIT]
+    return content
 
 
 def inner_message(part: Part) -> Message:
