@@ -80,6 +80,17 @@ def test_answering_before_the_commit_is_found_out_by_errors_of_the_disk(output: 
         assert missing > 0
 
 
+def until_refused(daemon: Daemon, mint: Mint) -> Load:
+    """Bring bounces until one is put off."""
+    load = Load(daemon.smtp, mint, clients=8)
+    load.start()
+    try:
+        load.wait_for_refusal()
+    finally:
+        load.stop()
+    return load
+
+
 @pytest.mark.parametrize("min_free", ["64MiB", "0B"])
 def test_a_full_disk_puts_bounces_off_while_lookups_go_on(small_disk: Path, min_free: str, figure: Callable[[str], None]) -> None:
     """With no room left every bounce is put off and none is lost; mailers are answered all the time; with room again, bounces are taken."""
@@ -87,12 +98,7 @@ def test_a_full_disk_puts_bounces_off_while_lookups_go_on(small_disk: Path, min_
     ballast.write_bytes(bytes(256 << 10))
     with alive(database=small_disk / "bounced.db", settings={"smtp": {"min_free": min_free}}) as daemon:
         mint = Mint(daemon)
-        load = Load(daemon.smtp, mint, clients=8)
-        load.start()
-        try:
-            load.wait_for_refusal()
-        finally:
-            load.stop()
+        load = until_refused(daemon, mint)
         with Mailer(daemon.door("socketmap")) as mailer:
             missing = len(mailer.missing(load.acknowledged))
         figure(f"disk full: {len(load.acknowledged)} acknowledged, {missing} missing, {len(load.refused)} put off")
@@ -129,12 +135,7 @@ def test_another_program_that_reads_without_an_end_puts_bounces_off(figure: Call
         with contextlib.closing(sqlite3.connect(daemon.database, isolation_level=None)) as foreign:
             foreign.execute("BEGIN")
             foreign.execute("SELECT count(*) FROM event").fetchall()
-            load = Load(daemon.smtp, mint, clients=8)
-            load.start()
-            try:
-                load.wait_for_refusal()
-            finally:
-                load.stop()
+            load = until_refused(daemon, mint)
             log = daemon.database.with_name("bounced.db-wal").stat().st_size
             figure(f"foreign reader: {len(load.acknowledged)} acknowledged, {len(load.refused)} put off, log of {log >> 10} KiB")
             assert {reply[0] for _, reply in load.refused} == {451}
