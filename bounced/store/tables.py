@@ -31,6 +31,7 @@ from bounced.store.rows import (
     event_row,
     incident_detail,
     incident_of,
+    json_of,
     pack,
     standing_of,
     standing_row,
@@ -319,7 +320,7 @@ def _load(connection: sqlite3.Connection, key: AddressKey) -> tuple[AddressRecor
 
 def load_all(connection: sqlite3.Connection, keys: Collection[AddressKey]) -> dict[AddressKey, tuple[AddressRecord, int | None]]:
     """Return the records of some addresses, each with the id of its last event. Raises RowError, sqlite3.Error."""
-    rows = connection.execute(_STANDINGS_OF_ALL, (json.dumps(list(keys)),)).fetchall()
+    rows = connection.execute(_STANDINGS_OF_ALL, (json_of(list(keys)),)).fetchall()
     found = {AddressKey(key): _record_of(AddressKey(key), [row[1:] for row in of_key]) for key, of_key in groupby(rows, key=itemgetter(0))}
     return {key: found.get(key) or (AddressRecord(key=key), None) for key in keys}
 
