@@ -44,8 +44,7 @@ _FIELD_LIMIT = 16 << 10
 _STATUS_LIMIT = 512 << 10
 _MEMORABLE = 512
 _LONG = 64 << 10
-_LONG_LINE = 200
-"""Characters of a text, and of its lines in the mean, beyond which it is not parted the short way, which copies it."""
+"""Characters of a text that is not parted the short way, which copies it."""
 _FEW_WORDS = 20
 """Characters of a diagnostic that tell nothing yet ("550 No such user here")."""
 _UNFRAMED_LIMIT = 16 << 10
@@ -132,7 +131,7 @@ def _groups(text: str) -> tuple[Fields, list[Fields]]:
 
 def _usual_groups(text: str) -> tuple[Fields, list[Fields]] | None:
     """Part the fields where the blank lines stand as in RFC 3464 section 2.1, each block without a name twice; None where they do not."""
-    if text.count("\n\n") > MAX_RECIPIENTS or (len(text) > _LONG and len(text) > _LONG_LINE * text.count("\n")):
+    if len(text) > _LONG or text.count("\n\n") > MAX_RECIPIENTS:
         return None
     if "\n " in text or "\n\t" in text:
         if _NEARLY_BLANK.search(text):
@@ -160,7 +159,7 @@ def _any_groups(text: str) -> tuple[Fields, list[Fields]]:
     per_message: Fields = {}
     groups: list[Fields] = []
     current = per_message
-    for block in _blocks(text.strip("\n")):
+    for block in _blocks(text):
         fresh = True
         told = list(fields.pairs(block))
         if _is_group(told, current):

@@ -77,8 +77,8 @@ _FIELD = re.compile(r"([A-Za-z][A-Za-z0-9-]{1,40})[ \t]*:")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9-]{1,40}")
 _NAME_LIMIT = 60
 _MOST_NAMES = 512
-_LINE_LIMIT = 64 << 10
-"""Characters of a line that are read as a field's value."""
+_LINE_LIMIT = 16 << 10
+"""Characters of a line of fields that are read; and those of a value after which no line continues it any more."""
 _BLOCK_LIMIT = 32 << 10
 """Characters of a block of fields that is parted the short way, which copies it."""
 _MTA_LIMIT = 255
@@ -241,24 +241,30 @@ def pairs(block: str, every: bool = False) -> Iterator[tuple[str, str]]:
 
     Only names of RFC 3464 and X- names begin a field, since some systems do not fold what they quote; with `every`, all names do.
     """
-    usual = None if every or len(block) > _BLOCK_LIMIT else usual_fields(block.replace("\n ", " ").replace("\n\t", " "))
+    usual = None if every or len(block) > _BLOCK_LIMIT else usual_fields(block.strip("\n").replace("\n ", " ").replace("\n\t", " "))
     if usual:
         yield from usual.items()
         return
     name, value = "", ""
-    for line in block.rstrip().split("\n"):
-        if line[:1] in " \t" or not line:
-            value += " " + line.strip()
-            continue
-        found = _FIELD.match(line)
+    for line in _lines(block):
+        found = None if line[:1] in " \t" else _FIELD.match(line)
         if found and (every or name == "" or _begins_field(found[1])):
             if name:
                 yield name, value
-            name, value = found[1].lower(), line[found.end() : found.end() + _LINE_LIMIT].strip()
-        else:
+            name, value = found[1].lower(), line[found.end() :].strip()
+        elif len(value) < _LINE_LIMIT:
             value += " " + line.strip()
     if name:
-        yield name, value
+        yield name, value.rstrip()
+
+
+def _lines(block: str) -> Iterator[str]:
+    """Yield the lines of a block, cut where they are long, one at a time: all of them together are as large as the block."""
+    start, end = 0, 0
+    while end >= 0:
+        end = block.find("\n", start)
+        yield block[start : start + _LINE_LIMIT if end < 0 else min(end, start + _LINE_LIMIT)]
+        start = end + 1
 
 
 _KNOWN = {

@@ -1,6 +1,7 @@
 """RFC 3464 and 6533 reports: fields, their orders and damages, and the words of the text part."""
 
 import base64
+import tracemalloc
 
 import pytest
 
@@ -11,10 +12,14 @@ from bounced.status import Reply, StatusCode
 from tests.report.samples import STANDARD
 
 
-def _report(status: bytes, note: bytes = b"See below.", kind: bytes = b"message/delivery-status") -> DeliveryReport:
+def _written(status: bytes, note: bytes = b"See below.", kind: bytes = b"message/delivery-status") -> bytes:
     content = b"From: MAILER-DAEMON@mx.example\nContent-Type: multipart/report; report-type=delivery-status; boundary=b\n\n--b\n\n" + note
     content += b"\n--b\nContent-Type: " + kind + b"\n\n" + status + b"\n--b\nContent-Type: text/rfc822-headers\n\n"
-    report = read(content + b"From: news@ours.example\nTo: gone@there.example\n\n--b--\n")
+    return content + b"From: news@ours.example\nTo: gone@there.example\n\n--b--\n"
+
+
+def _report(status: bytes, note: bytes = b"See below.", kind: bytes = b"message/delivery-status") -> DeliveryReport:
+    report = read(_written(status, note, kind))
     assert isinstance(report, DeliveryReport)
     assert report.standard
     return report
@@ -208,6 +213,23 @@ def test_thousand_recipients() -> None:
     assert len(report.recipients) == 1000
     assert all(status.reply is not None for status in report.recipients)
     assert len(_report(fields * 3).recipients) == MAX_RECIPIENTS
+
+
+@pytest.mark.parametrize("line_end", [b"", b"\n ", b"\n"], ids=["one line", "folded", "unfolded"])
+def test_memory_of_a_long_diagnostic(line_end: bytes) -> None:
+    """A diagnostic of a megabyte takes hardly twice its size to read, however its lines are written."""
+    fields = b"Reporting-MTA: dns; mx.example\n\nFinal-Recipient: rfc822; a@x.example\nAction: failed\nStatus: 5.1.1\n"
+    diagnostic = b"Diagnostic-Code: smtp; 550 5.1.1 No such user" + (line_end + b" of whom I know, nor was there ever one") * 25_000
+    content = _written(fields + diagnostic + b"\n").replace(b"\n", b"\r\n")
+    tracemalloc.start()
+    try:
+        report = read(content)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert isinstance(report, DeliveryReport)
+    assert report.recipients[0].diagnostic.startswith("550 5.1.1 No such user of whom I know")
+    assert peak < 2.2 * len(content)
 
 
 def test_nullmailer_says_delayed_and_means_failed() -> None:
