@@ -63,13 +63,24 @@ class Act(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class Backlog(msgspec.Struct, frozen=True):
+    """Events from before an outage was known whose verdicts are yet to be held: the places after the first number, up to the second.
+
+    Only what was recorded from `since` on belongs to it.
+    """
+
+    since: int
+    after: int
+    upto: int
+
+
 class Incident(msgspec.Struct, frozen=True, kw_only=True):
     """Many bounces with one cause. `subject` is who or what: a provider, a blocker and what of ours it refuses, a return-path domain.
 
     `count` is how many bounces belong to it, `sample` the words of the first, `domains` whose mail is concerned, as many as are named.
     `ours` and `delisting` are the blocker's. `accepted_in_row` deliveries to those domains were told since the last refusal, and
     `accepted_before` between the first and the last. `ruling` is what a person said last of what it holds, with who, when and why; `acts`
-    all that persons did, oldest first.
+    all that persons did, oldest first. `backlog` is what an outage is yet to hold of the time before it was known.
     """
 
     id: str
@@ -90,6 +101,7 @@ class Incident(msgspec.Struct, frozen=True, kw_only=True):
     by: str | None = None
     reason: str | None = None
     acts: tuple[Act, ...] = ()
+    backlog: Backlog | None = None
 
 
 def opened(kind: Kind, subject: str, at: int) -> Incident:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from bounced.address import AddressKey, is_drill
 from bounced.guard import Closed, Holding, Opened, Watch, learn, observe, settle
-from bounced.incident import Act, Incident, Kind, Ruling, accepted, is_flood, joined, opened, refusal_subject, refused, settled
+from bounced.incident import Act, Backlog, Incident, Kind, Ruling, accepted, is_flood, joined, opened, refusal_subject, refused, settled
 from bounced.outcome import Disposition
 from bounced.policy import Effect, Policy, established
 from bounced.record import AddressRecord, AnyEvent, Bounced, Confirmed, Delivered, Noticed, Reverted
@@ -43,6 +43,8 @@ _FLOODS = (
     _Flood(Kind.COMPROMISED, "signed mail", ("genuine",), least=1_000, days=TALLY_DAYS, known=28),
 )
 _DROPPED_AT_ONCE = 500
+LOOKED_AT_ONCE = 250
+"""Events from before an outage that one transaction looks at: 50 ms if all are held. Bounces are committed in between."""
 Places = tuple[int, int]
 """Where events stand: after the first number, up to the second."""
 _DAY = 86_400
@@ -79,8 +81,8 @@ class Shelf(Protocol):
         """Return places that hold all that was recorded from a time on."""
         ...
 
-    def bounces_since(self, at: int, places: Places | None = None) -> Iterator[tuple[int, Bounced]]:
-        """Return the bounces that were recorded from a time on, or those among some places, newest first, each with its place."""
+    def bounces_since(self, at: int, places: Places) -> Iterator[tuple[int, Bounced]]:
+        """Return the bounces among some places that were recorded from a time on, newest first, each with its place."""
         ...
 
     def rewrite(self, place: int, event: Bounced) -> None:
@@ -111,7 +113,7 @@ def guarded(shelf: Shelf, before: AddressRecord, event: AnyEvent, policy: Policy
     match turn:
         case Opened(at=at, since=since) if isinstance(event, Bounced):
             outage = joined(opened(Kind.OUTAGE, event.provider, at), event.at, domain=_domain(event), sample=event.outcome.diagnostic)
-            outage = _held_back(shelf, outage, since, event.at, policy=policy)
+            outage = _looked_back(shelf, replace(outage, backlog=_backlog(shelf, since)), policy)
             shelf.put_incident(outage)
             shelf.hold(outage.id, event.key)
             return replace(event, held=outage.id), (outage,)
@@ -121,7 +123,7 @@ def guarded(shelf: Shelf, before: AddressRecord, event: AnyEvent, policy: Policy
                 shelf.hold(outage.id, event.key)
                 return replace(event, held=outage.id), ()
         case Closed():
-            return event, _closed(shelf, event.provider, event.at)
+            return event, _closed(shelf, event.provider, event.at, policy)
         case _:
             pass
     return event, ()
@@ -146,7 +148,12 @@ def told(shelf: Shelf, event: AnyEvent) -> tuple[Incident, ...]:
             return ()
 
 
-def passed(shelf: Shelf, now: int) -> tuple[Incident, ...]:
+def unfinished(shelf: Shelf) -> Incident | None:
+    """Return an open outage that has something of the time before it yet to hold."""
+    return next((outage for outage in shelf.open_incidents(Kind.OUTAGE) if outage.backlog is not None), None)
+
+
+def passed(shelf: Shelf, now: int, policy: Policy) -> tuple[Incident, ...]:
     """Let the time pass: close what is over, open a flood of backscatter, drop old tallies; return what opened or closed."""
     turned = [incident for flood in _FLOODS for incident in _flooded(shelf, flood, now)]
     _drop_tallies(shelf, now)
@@ -155,22 +162,19 @@ def passed(shelf: Shelf, now: int) -> tuple[Incident, ...]:
         if watch is not None and watch.opened_at is not None:
             watch, closed = settle(watch, now)
             shelf.put_watch(outage.subject, watch)
-            turned += _closed(shelf, outage.subject, now) if closed else ()
+            turned += _closed(shelf, outage.subject, now, policy) if closed else ()
     turned += _changed(shelf, ((incident, settled(incident, now)) for incident in shelf.open_incidents()))
     return tuple(turned)
 
 
-def by_hand(provider: str, act: Act) -> Incident:
-    """Return an incident that a person makes. It is closed from the start."""
-    return replace(opened(Kind.OUTAGE, provider, act.at), closed_at=act.at, acts=(act,))
+def by_hand(shelf: Shelf, provider: str, since: int, act: Act) -> Incident:
+    """Return an incident that a person makes, of what was recorded from `since` on. It is closed from the start."""
+    return replace(opened(Kind.OUTAGE, provider, act.at), closed_at=act.at, acts=(act,), backlog=_backlog(shelf, since))
 
 
-def held_by_hand(shelf: Shelf, outage: Incident, since: int, policy: Policy, places: Places | None = None) -> Incident:
-    """Take into an incident the hard verdicts of its provider that were recorded from `since` on, all or those among some places.
-
-    Where there are none its count stays 0, and it is not kept.
-    """
-    outage = _held_back(shelf, shelf.incident(outage.id) or outage, since, outage.opened_at, policy=policy, places=places)
+def looked_back(shelf: Shelf, outage: Incident, policy: Policy) -> Incident:
+    """Hold the next of an outage's backlog; where it holds nothing at all yet, it is not kept."""
+    outage = _looked_back(shelf, shelf.incident(outage.id) or outage, policy)
     if outage.count:
         shelf.put_incident(outage)
     return outage
@@ -212,11 +216,20 @@ def _domain(event: AnyEvent) -> str:
     return event.key.rpartition("@")[2]
 
 
-def _held_back(shelf: Shelf, outage: Incident, since: int, until: int, *, policy: Policy, places: Places | None = None) -> Incident:
-    """Take the hard verdicts of the outage's provider that were recorded from `since` on into it, and their blocks back."""
+def _backlog(shelf: Shelf, since: int) -> Backlog | None:
+    after, upto = shelf.places_since(since)
+    return Backlog(since, after, upto) if after < upto else None
+
+
+def _looked_back(shelf: Shelf, outage: Incident, policy: Policy) -> Incident:
+    """Take hard verdicts of the outage's provider into it, the newest of its backlog, and their blocks back."""
+    backlog = outage.backlog
+    if backlog is None:
+        return outage
+    first = max(backlog.after, backlog.upto - LOOKED_AT_ONCE)
     keys: dict[AddressKey, None] = {}
-    for place, event in list(shelf.bounces_since(since, places)):
-        mine = event.provider == outage.subject and event.held is None and since <= event.at <= until
+    for place, event in list(shelf.bounces_since(backlog.since, (first, backlog.upto))):
+        mine = event.provider == outage.subject and event.held is None and backlog.since <= event.at <= outage.opened_at
         if mine and _would_block(event, policy):
             shelf.rewrite(place, replace(event, held=outage.id))
             outage = joined(outage, event.at, domain=_domain(event), sample=event.outcome.diagnostic)
@@ -224,12 +237,19 @@ def _held_back(shelf: Shelf, outage: Incident, since: int, until: int, *, policy
     for key in keys:
         shelf.hold(outage.id, key)
         shelf.refold(key, policy)
-    return outage
+    return replace(outage, backlog=replace(backlog, upto=first) if backlog.after < first else None)
 
 
-def _closed(shelf: Shelf, provider: str, at: int) -> tuple[Incident, ...]:
+def _closed(shelf: Shelf, provider: str, at: int, policy: Policy) -> tuple[Incident, ...]:
     open_ = shelf.open_incidents(Kind.OUTAGE, provider)
-    return _changed(shelf, ((outage, replace(outage, closed_at=at)) for outage in open_))
+    return _changed(shelf, ((outage, replace(_all_looked_back(shelf, outage, policy), closed_at=at)) for outage in open_))
+
+
+def _all_looked_back(shelf: Shelf, outage: Incident, policy: Policy) -> Incident:
+    """Hold all of a backlog: once an outage is closed, nobody looks for one. There is seldom any, since it goes within seconds."""
+    while outage.backlog is not None:
+        outage = _looked_back(shelf, outage, policy)
+    return outage
 
 
 def _changed(shelf: Shelf, pairs: Iterable[tuple[Incident, Incident]]) -> tuple[Incident, ...]:

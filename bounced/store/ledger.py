@@ -135,8 +135,13 @@ class _Ledger(tables.Shelf):
         self._open[place] = others if incident.closed_at is not None else sorted((*others, incident), key=lambda one: one.id)
         self._incidents[incident.id] = incident
 
-    def bounces_since(self, at: int, places: incidents.Places | None = None) -> Iterator[tuple[int, Bounced]]:
-        """Return the bounces that were recorded from a time on, newest first, each with its place."""
+    def places_since(self, at: int) -> incidents.Places:
+        """Return places that hold all that was recorded from a time on."""
+        self.write()
+        return super().places_since(at)
+
+    def bounces_since(self, at: int, places: incidents.Places) -> Iterator[tuple[int, Bounced]]:
+        """Return the bounces among some places that were recorded from a time on, newest first, each with its place."""
         self.write()
         return super().bounces_since(at, places)
 

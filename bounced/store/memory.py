@@ -3,6 +3,7 @@
 For: every promise of the contract but durability. Never: production.
 """
 
+from bisect import bisect_left, bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -87,13 +88,14 @@ class MemoryStore:
     async def settle(self, now: int) -> Sequence[Incident]:
         """Let the time pass: close incidents that are over, open a flood of backscatter. Raises StoreFault."""
         self._refuse_if_closed()
-        return incidents.passed(self._shelf, now)
+        while (outage := incidents.unfinished(self._shelf)) is not None:
+            self._look_back(outage)
+        return incidents.passed(self._shelf, now, self._policy)
 
     async def hold(self, provider: str, since: int, *, at: int, by: str, reason: str) -> Incident:
         """Make an incident, by hand, of the hard verdicts of a provider that were recorded from `since` on. Raises StoreFault."""
         self._refuse_if_closed()
-        outage = incidents.by_hand(provider, Act(at=at, what="held", by=by, reason=reason))
-        return incidents.held_by_hand(self._shelf, outage, since, self._policy)
+        return self._look_back(incidents.by_hand(self._shelf, provider, since, Act(at=at, what="held", by=by, reason=reason)))
 
     async def forget(self, key: AddressKey) -> None:
         """Erase an address. Raises StoreFault."""
@@ -122,11 +124,18 @@ class MemoryStore:
     async def rule(self, incident: str, ruling: Ruling, *, at: int, by: str, reason: str) -> int:
         """Let all that an incident holds count, or undo all that it did. Raises NoSuchIncident, StoreFault."""
         self._refuse_if_closed()
+        if (held := self._shelf.incident(incident)) is not None:
+            self._look_back(held)
         found = incidents.ruled(self._shelf, incident, ruling, at=at, by=by, reason=reason)
         if found is None:
             raise NoSuchIncident(incident)
         events = [incidents.ruling_on(self.look_up(key), found) for key in sorted(self._shelf.holds[incident])]
         return len([await self.record(event) for event in events if event is not None])
+
+    def _look_back(self, outage: Incident) -> Incident:
+        while outage.backlog is not None:
+            outage = incidents.looked_back(self._shelf, outage, self._policy)
+        return outage
 
     def may_know(self, key: AddressKey) -> bool:  # noqa: ARG002 - the contract's
         """Tell whether anything may be known of an address: here always. Raises StoreFault."""
@@ -269,17 +278,16 @@ class _Shelf:
         self.holds[identity].add(key)
 
     def places_since(self, _at: int) -> incidents.Places:
-        return -1, len(self.events) - 1
+        return 0, self.last
 
-    def bounces_since(self, at: int, places: incidents.Places | None = None) -> Iterator[tuple[int, Bounced]]:
-        after, last = places or self.places_since(at)
-        for place in reversed(range(after + 1, last + 1)):
-            event = self.events[place]
+    def bounces_since(self, at: int, places: incidents.Places) -> Iterator[tuple[int, Bounced]]:
+        first, end = (bisect_right(self.numbers, place) for place in places)
+        for number, event in zip(self.numbers[first:end][::-1], self.events[first:end][::-1], strict=True):
             if isinstance(event, Bounced) and event.at >= at:
-                yield place, event
+                yield number, event
 
     def rewrite(self, place: int, event: Bounced) -> None:
-        self.events[place] = event
+        self.events[bisect_left(self.numbers, place)] = event
 
     def refold(self, key: AddressKey, policy: Policy) -> None:
         self.records[key] = fold(key, self.history(key), policy)

@@ -40,9 +40,6 @@ CHECKPOINT_AFTER = 1000
 LOG_LIMIT = 40 << 20
 """Octets of the write-ahead log that a reader may hold fast before calls are refused; with what comes between checkpoints, 64 MiB."""
 
-_HELD_AT_ONCE = 1000
-"""Events that are looked at in one go when a person holds them: bounces are committed in between."""
-
 _FRAME = 4096 + 24
 _T = TypeVar("_T")
 _Job = Callable[[sqlite3.Connection], object] | ledger.Entry
@@ -375,18 +372,14 @@ class SqliteStore(Lookups):
 
     async def settle(self, now: int) -> Sequence[Incident]:
         """Let the time pass: close incidents that are over, open a flood of backscatter. Raises StoreFault."""
-        return await self._shelved(lambda shelf: incidents.passed(shelf, now))
+        while (outage := await self._shelved(incidents.unfinished)) is not None:
+            await self._look_back(outage)
+        return await self._shelved(lambda shelf: incidents.passed(shelf, now, self._policy))
 
     async def hold(self, provider: str, since: int, *, at: int, by: str, reason: str) -> Incident:
         """Make an incident, by hand, of the hard verdicts of a provider that were recorded from `since` on. Raises StoreFault."""
-        outage = incidents.by_hand(provider, Act(at=at, what="held", by=by, reason=reason))
-        after, last = await self._shelved(lambda shelf: shelf.places_since(since))
-        for upto in range(last, after, -_HELD_AT_ONCE):
-            places = max(after, upto - _HELD_AT_ONCE), upto
-            hold = partial(incidents.held_by_hand, outage=outage, since=since, policy=self._policy, places=places)
-            outage = await self._shelved(hold)
-            self._writer.count(_HELD_AT_ONCE)
-        return outage
+        act = Act(at=at, what="held", by=by, reason=reason)
+        return await self._look_back(await self._shelved(lambda shelf: incidents.by_hand(shelf, provider, since, act)))
 
     async def forget(self, key: AddressKey) -> None:
         """Erase an address from the database and its log. Raises StoreFault."""
@@ -400,6 +393,9 @@ class SqliteStore(Lookups):
 
     async def rule(self, incident: str, ruling: Ruling, *, at: int, by: str, reason: str) -> int:
         """Let all that an incident holds count, or undo all that it did. Raises NoSuchIncident, StoreFault."""
+        held = await self._shelved(lambda shelf: shelf.incident(incident))
+        if held is not None:
+            await self._look_back(held)
         if await self._shelved(lambda shelf: incidents.ruled(shelf, incident, ruling, at=at, by=by, reason=reason)) is None:
             raise NoSuchIncident(incident)
         last: AddressKey | None = None
@@ -433,6 +429,13 @@ class SqliteStore(Lookups):
             self.distrust()
             self._writer.distrust()
             raise
+
+    async def _look_back(self, outage: Incident) -> Incident:
+        """Hold all of an outage's backlog, in portions; return it as it is then."""
+        while outage.backlog is not None:
+            outage = await self._shelved(partial(incidents.looked_back, outage=outage, policy=self._policy))
+            self._writer.count(incidents.LOOKED_AT_ONCE)
+        return outage
 
     async def _shelved(self, work: Callable[[tables.Shelf], _T]) -> _T:
         """Do something about incidents in the next transaction."""

@@ -390,9 +390,9 @@ class Shelf:
         """Return places that hold all that was recorded from a time on."""
         return _last_before(self.connection, at), last_event(self.connection)
 
-    def bounces_since(self, at: int, places: incidents.Places | None = None) -> Iterator[tuple[int, Bounced]]:
-        """Return the bounces that were recorded from a time on, or those among some places, newest first, each with its place."""
-        for place, *columns in self.connection.execute(_BOUNCES, (*(places or self.places_since(at)), at)).fetchall():
+    def bounces_since(self, at: int, places: incidents.Places) -> Iterator[tuple[int, Bounced]]:
+        """Return the bounces among some places that were recorded from a time on, newest first, each with its place."""
+        for place, *columns in self.connection.execute(_BOUNCES, (*places, at)).fetchall():
             event = event_of(EventRow(*columns))
             if isinstance(event, Bounced):
                 yield place, event

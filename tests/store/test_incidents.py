@@ -1,7 +1,10 @@
 """What lies beyond one address, asked of every store: outages are held, ruled on as a whole and exactly; incidents open once and close."""
 
 import asyncio
+import signal
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -12,7 +15,7 @@ from bounced.outcome import Disposition
 from bounced.policy import Policy, fold
 from bounced.record import AnyEvent, Bounced, Cause, Confirmed, Reverted
 from bounced.scope import EVERYWHERE
-from bounced.store import NoSuchIncident, Store, StoreFault, Tally, sqlite
+from bounced.store import NoSuchIncident, Store, StoreFault, Tally, incidents
 from bounced.store.sqlite import SqliteStore
 from tests.store.events import ANNA, BERT, NEWS, NOON, blocked, bounced, complained, delivered, noticed
 
@@ -190,7 +193,7 @@ async def test_a_person_may_hold_by_hand(store: Store) -> None:
 
 async def test_who_holds_by_hand_keeps_no_bounce_waiting(sqlite_store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many verdicts are held, others commit between the parts, and each record stays the fold of its history."""
-    monkeypatch.setattr(sqlite, "_HELD_AT_ONCE", 3)
+    monkeypatch.setattr(incidents, "LOOKED_AT_ONCE", 3)
     for number in range(20):
         await sqlite_store.record(dead(number, user(number % 7), NOON + number, "google" if number % 4 else "example.com"))
     holding = asyncio.create_task(sqlite_store.hold("google", NOON + 2, at=NOON + HOUR, by="olga", reason="a bad hour"))
@@ -203,6 +206,100 @@ async def test_who_holds_by_hand_keeps_no_bounce_waiting(sqlite_store: SqliteSto
     assert [one.count for one in sqlite_store.incidents() if one.kind is Kind.OUTAGE] == [14]
     for number in range(7):
         assert sqlite_store.look_up(user(number)) == fold(user(number), sqlite_store.history(user(number)), Policy())
+
+
+@pytest.fixture
+def few_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let portions be small."""
+    monkeypatch.setattr(incidents, "LOOKED_AT_ONCE", 7)
+
+
+@pytest.mark.usefixtures("few_at_once")
+async def test_what_came_before_an_outage_is_held_in_portions(store: Store) -> None:
+    """A guard that opens holds the newest at once, the rest as time passes, and nothing twice; the incident tells how far it is."""
+    incident = await outage(store, range(30))
+    assert [one.count for one in store.incidents()] == [8]
+    assert clear(store, range(30)) == list(range(22, 30))
+    assert await store.settle(NOON + 60) == ()
+    assert [(one.id, one.count, one.backlog) for one in store.incidents()] == [(incident, 30, None)]
+    assert clear(store, range(30)) == list(range(30))
+    assert [store.look_up(user(number)) for number in range(30)] == [
+        fold(user(number), store.history(user(number)), Policy()) for number in range(30)
+    ]
+
+
+@pytest.mark.usefixtures("few_at_once")
+async def test_a_ruling_reaches_what_was_yet_to_be_held(store: Store) -> None:
+    """A revert that comes before all was looked at waits for the rest, and an address that is forgotten meanwhile stays so."""
+    incident = await outage(store, range(30))
+    await store.forget(user(3))
+    assert await store.rule(incident, Ruling.REVERTED, at=NOON + 60, by="olga", reason="") == 29
+    assert clear(store, range(30)) == list(range(30))
+    assert store.look_up(user(3)).known_since is None
+
+
+@pytest.mark.usefixtures("few_at_once")
+async def test_an_outage_that_closes_leaves_nothing_behind(store: Store) -> None:
+    """Where nobody let the time pass until a bounce tells that the outage is over, all that belongs to it is held first."""
+    incident = await outage(store, range(30))
+    await store.record(dead(7_000, user(3_000), NOON + 3 * HOUR))
+    (closed,) = store.incidents()
+    assert (closed.id, closed.closed_at, closed.count, closed.backlog) == (incident, NOON + 3 * HOUR, 30, None)
+    assert clear(store, range(30)) == list(range(30))
+
+
+_HOLD_AND_DIE = """
+import asyncio, os, signal, sys
+from pathlib import Path
+from bounced.policy import Policy
+from bounced.store import incidents
+from bounced.store.sqlite import SqliteStore
+incidents.LOOKED_AT_ONCE, deadly = 7, int(sys.argv[2])
+look_back, looks = incidents.looked_back, []
+def counted(*asked, **named):
+    outage = look_back(*asked, **named)
+    looks.append(outage)
+    if len(looks) == deadly:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return outage
+incidents.looked_back = counted
+async def settle():
+    store = await SqliteStore.open(Path(sys.argv[1]), Policy())
+    await store.settle(1_750_000_060)
+asyncio.run(settle())
+"""
+
+
+async def held_after_a_kill(place: Path, deadly: int) -> list[int]:
+    """Open an outage, kill who holds its backlog before the commit of a portion, and return who is clear once the next start is over."""
+    path = place / "bounced.db"
+    store = await SqliteStore.open(path, Policy())
+    incident = await outage(store, range(30))
+    await store.close()
+    child = await asyncio.create_subprocess_exec(sys.executable, "-c", _HOLD_AND_DIE, str(path), str(deadly))
+    assert await child.wait() == -signal.SIGKILL
+    store = await SqliteStore.open(path, Policy())
+    (found,) = store.incidents()
+    assert found.count == len(store.held_by(incident)) == len(clear(store, range(30))) == 1 + 7 * deadly
+    await store.settle(NOON + 90)
+    held = clear(store, range(30))
+    assert [one.count for one in store.incidents()] == [len(held)]
+    await store.close()
+    return held
+
+
+@pytest.mark.parametrize("deadly", [1, 2, 3])
+@pytest.mark.usefixtures("few_at_once")
+async def test_what_a_kill_cut_short_is_held_by_the_next_start(tmp_path: Path, deadly: int) -> None:
+    """Killed within any portion, what was committed of the earlier ones is whole, and the rest is held once by whoever starts next."""
+    assert await held_after_a_kill(tmp_path, deadly) == list(range(30))
+
+
+@pytest.mark.usefixtures("few_at_once")
+async def test_a_start_that_forgets_the_rest_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Control: where nobody remembers what is yet to be held, addresses stay blocked after the kill."""
+    monkeypatch.setattr(incidents, "unfinished", lambda _: None)
+    assert await held_after_a_kill(tmp_path, 2) == list(range(15, 30))
 
 
 async def test_refusals_are_one_incident_until_mail_is_accepted(store: Store) -> None:
