@@ -14,6 +14,7 @@ import click
 from bounced import __version__
 from bounced.cli import addresses, exporting, keeping, overview, reading, running
 from bounced.cli.base import EX_CONFIG, EX_DATA, EX_TRY_LATER, EX_UNAVAILABLE, EX_USAGE, Unreachable
+from bounced.cli.browsing import browse
 from bounced.cli.doctoring import doctor
 from bounced.cli.following import follow
 from bounced.cli.importing import import_
@@ -74,6 +75,6 @@ for _command in (
     *(addresses.check, addresses.why, addresses.list_, exporting.export, addresses.sign, addresses.verify),
     *(addresses.block, addresses.release, addresses.delivered, addresses.forget),
     *(overview.stats, overview.backscatter, overview.incidents, reading.explain_, reading.unmatched),
-    *(ingest, follow, import_, replay_, doctor, keeping.backup, keeping.restore),
+    *(browse, ingest, follow, import_, replay_, doctor, keeping.backup, keeping.restore),
 ):
     cli.add_command(_command)

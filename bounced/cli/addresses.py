@@ -10,7 +10,21 @@ from pathlib import Path
 
 import click
 
-from bounced.cli.base import LONG_SECONDS, Answer, as_json, ask, given, only_stream, pages, plain, reason_, stream, when
+from bounced.cli.base import (
+    LONG_SECONDS,
+    Answer,
+    as_json,
+    ask,
+    event_words,
+    given,
+    only_stream,
+    pages,
+    plain,
+    reason_,
+    reason_of,
+    stream,
+    when,
+)
 
 
 @click.command()
@@ -71,7 +85,7 @@ def _why_lines(answer: Answer) -> Iterator[str]:
         where = "everywhere" if standing["scope"] == "*" else f"in stream {standing['scope']}"
         if standing["cause"]:
             until = f", until {when(standing['until'])}" if standing["until"] else ""
-            yield f"  blocked {where} since {when(standing['since'])}{until}: {_reason_of(standing)}"
+            yield f"  blocked {where} since {when(standing['since'])}{until}: {reason_of(standing)}"
             if standing["incident"]:
                 yield f"    by an incident alone; to lift all that it did: bounced incidents revert {standing['incident']}"
         for incident in dict.fromkeys(standing["held"]):
@@ -82,40 +96,13 @@ def _why_lines(answer: Answer) -> Iterator[str]:
         if standing["released_at"]:
             yield f"  released {where} {when(standing['released_at'])}: mail signed before counts no more"
     for event in answer["events"]:
-        yield f"  {when(event['at'])}  {' '.join(_event_words(event))}".rstrip()
+        yield f"  {when(event['at'])}  {' '.join(event_words(event))}".rstrip()
     if any(event["outcome"]["disposition"] == "blocked" for event in answer["events"] if event.get("outcome")):
         yield '  a bounce judged "blocked" refused you, and blocks no recipient: see bounced incidents'
     if blocks:
         yield f"  to lift it: bounced release {word} --reason TEXT"
     elif not answer["events"]:
         yield "  nothing has happened to it"
-
-
-def _reason_of(standing: Answer) -> str:
-    cause, category = standing["cause"], standing["category"]
-    return str(cause) if cause == category else f"{cause} ({category})"
-
-
-def _event_words(event: Answer) -> Iterator[str]:
-    yield f"{event['kind']:9}"
-    if event["scope"] not in ("*", "default"):
-        yield f"[{event['scope']}]"
-    if outcome := event.get("outcome"):
-        yield f"{outcome['disposition']} {outcome['category']}"
-        yield f"({' '.join(filter(None, (outcome.get('status'), 'rule ' + outcome['rule'], 'read by ' + event['reader'])))})"
-        if outcome.get("diagnostic"):
-            yield f'"{plain(outcome["diagnostic"])}"'
-    if event.get("source"):
-        yield f"{event['cause']} {event['category']} since {when(event['since'])}, from {plain(event['source'])}"
-    for name in ("what", "feedback_type", "by", "reason", "final_recipient"):
-        if event.get(name):
-            yield f"{name.replace('_', ' ')}: {plain(event[name])}"
-    if event.get("client"):
-        yield f"from {event['client']}"
-    if event.get("unsigned"):
-        yield f"unsigned: taken as {event['unsigned']}, which you trust"
-    elif event.get("signed_at"):
-        yield f"for mail signed {when(event['signed_at'])}"
 
 
 @click.command()

@@ -42,7 +42,8 @@ class Refused(PeerFault):
 
 stream = click.option("--scope", metavar="STREAM", help="The stream of mail; without it: default.")
 as_json = click.option("--json", "json_", is_flag=True, help="Print one JSON object.")
-reason_ = click.option("--reason", default="not given", metavar="TEXT", help="Why; kept with the event and shown by `why`.")
+NO_REASON = "not given"
+reason_ = click.option("--reason", default=NO_REASON, metavar="TEXT", help="Why; kept with the event and shown by `why`.")
 only_stream = click.option("--scope", metavar="STREAM", help="Only for this stream; without it: everywhere.")
 
 
@@ -149,3 +150,32 @@ def when(at: int) -> str:
 def plain(text: str) -> str:
     """Make strangers' words safe for a terminal: what is not printable is shown as an escape."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
+def reason_of(standing: Answer) -> str:
+    """Say why something is blocked: the cause, and the category where it says more."""
+    cause, category = standing["cause"], standing["category"]
+    return str(cause) if cause == category else f"{cause} ({category})"
+
+
+def event_words(event: Answer) -> Iterator[str]:
+    """Say what happened in an event, but when; safe for a terminal."""
+    yield f"{event['kind']:9}"
+    if event["scope"] not in ("*", "default"):
+        yield f"[{event['scope']}]"
+    if outcome := event.get("outcome"):
+        yield f"{outcome['disposition']} {outcome['category']}"
+        yield f"({' '.join(filter(None, (outcome.get('status'), 'rule ' + outcome['rule'], 'read by ' + event['reader'])))})"
+        if outcome.get("diagnostic"):
+            yield f'"{plain(outcome["diagnostic"])}"'
+    if event.get("source"):
+        yield f"{event['cause']} {event['category']} since {when(event['since'])}, from {plain(event['source'])}"
+    for name in ("what", "feedback_type", "by", "reason", "final_recipient"):
+        if event.get(name):
+            yield f"{name.replace('_', ' ')}: {plain(event[name])}"
+    if event.get("client"):
+        yield f"from {event['client']}"
+    if event.get("unsigned"):
+        yield f"unsigned: taken as {event['unsigned']}, which you trust"
+    elif event.get("signed_at"):
+        yield f"for mail signed {when(event['signed_at'])}"
