@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 
 from bounced import cli, daemon, listen, policy, returnpath
+from bounced.address import Mailbox
 from bounced.consult import Consult
 from bounced.query import Check, Clear, Suppressed, Trouble
 from bounced.record import AnyEvent
@@ -124,6 +125,12 @@ def write_twice() -> None:
     _replace(files, "connect_writer", connect_twice)
 
 
+def fold_unicode() -> None:
+    """Break what an address key is for: all of Unicode is lowered, and not the letters of ASCII alone."""
+    parse = Mailbox.parse
+    _replace(Mailbox, "parse", staticmethod(lambda text: parse(text.lower())))
+
+
 FAULTS = {
     fault.__name__: fault
     for fault in (
@@ -137,6 +144,7 @@ FAULTS = {
         believe_any_clock,
         read_the_deaf,
         write_twice,
+        fold_unicode,
     )
 }
 

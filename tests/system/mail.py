@@ -114,9 +114,9 @@ class Session:
         code, text = self._client.rcpt(recipient)
         return code, text.decode()
 
-    def bring(self, recipient: str, content: bytes) -> Reply:
+    def bring(self, recipient: str, content: bytes, sender: str = "") -> Reply:
         """Bring one bounce; returns the reply after DATA, or that to RCPT if the recipient was refused."""
-        reply = self.rcpt(recipient)
+        reply = self.rcpt(recipient, sender)
         if reply[0] != 250:
             self._client.rset()
             return reply

@@ -5,12 +5,13 @@ import socket
 import sqlite3
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from tests.system.ask import Mailer
+from tests.system.ask import Mailer, TemporaryTroubleError
 from tests.system.daemon import Daemon, alive
 from tests.system.mail import NO_SUCH_USER, bring, report
+from tests.test_address import key_or_none, lookalikes
 
 DEAD, LIVE = "dead@receiver.example", "live@receiver.example"
 _MOST_GROWTH = 16 << 20
@@ -95,3 +96,65 @@ def test_a_foreign_lock_stops_no_lookup(daemon: Daemon, rounds: Callable[[int, i
         assert bounce(LIVE)[0] == 250
         assert mailer.suppressed(LIVE)
     figure(f"locked for {seconds} s by another program: {asked} asked, 0 wrong, the longest {longest * 1e3:.1f} ms")
+
+
+_PLACES = ("{}@example.net", "a{}b@example.net", "u{}example.net", "u@{}", "u@{}.net", "u@a{}b.net", "u@net.{}")
+
+
+def likenesses(each: int) -> Iterator[tuple[str, str]]:
+    """Give addresses that some folding of Unicode turns into another one, all of ASCII; and that one. Of NFKC's, `each` so many-th."""
+    pairs = {*lookalikes("casefold"), *lookalikes("lower"), *lookalikes("NFKC")[::each]}
+    for char, folded in sorted(pairs):
+        for place in _PLACES:
+            if key_or_none(place.format(folded)) is not None:
+                yield place.format(char), place.format(folded)
+
+
+def taken_for_others(daemon: Daemon, home: Path, each: int) -> tuple[int, list[str]]:
+    """Block the addresses of ASCII in one stream, their likenesses in another; return how many there are, and whose answer is another's."""
+    alike = list(likenesses(each))
+    victims = sorted({address for _, address in alike})
+    keyed = sorted({written for written, _ in alike if key_or_none(written) is not None})
+    for stream, addresses in (("default", victims), ("news", keyed)):
+        (home / stream).write_text("".join(f"{address}\n" for address in addresses))
+        daemon.tell("import", str(home / stream), "--scope", stream)
+    with Mailer(daemon.door("socketmap")) as mailer, Mailer(daemon.door("socketmap"), "access_news") as of_news:
+        assert mailer.missing(victims) == []
+        wrong = of_news.missing(keyed) + [written for written, _ in alike if is_suppressed(mailer, written)]
+        wrong += [victim for victim in victims if of_news.suppressed(victim)]
+    asked = [written for written, _ in alike]
+    wrong += [written for written, reply in zip(asked, checks(daemon.door("line"), asked), strict=True) if reply.startswith("suppressed")]
+    return len(alike), wrong
+
+
+def is_suppressed(mailer: Mailer, written: str) -> bool:
+    """Ask; what is no address is nobody's."""
+    try:
+        return mailer.suppressed(written)
+    except TemporaryTroubleError:
+        return False
+
+
+def checks(door: Path, addresses: Sequence[str]) -> list[str]:
+    """Ask about many at once on the line socket."""
+    with socket.socket(socket.AF_UNIX) as peer, peer.makefile("r") as answers:
+        peer.connect(str(door))
+        replies = []
+        for first in range(0, len(addresses), 100):
+            some = addresses[first : first + 100]
+            peer.sendall(("checks\n" if first == 0 else "").encode() + "".join(f"{one}\n" for one in some).encode())
+            replies += [answers.readline() for _ in some]
+        return replies
+
+
+def test_nobody_is_taken_for_another(daemon: Daemon, tmp_path: Path, full_counts: bool, figure: Callable[[str], None]) -> None:
+    """Code points that some folding turns into ASCII (all; reduced: some), in each part of an address: no two people become one."""
+    count, wrong = taken_for_others(daemon, tmp_path, 1 if full_counts else 40)
+    figure(f"{count} addresses with likenesses of ASCII, {len(wrong)} taken for another")
+    assert wrong == []
+
+
+def test_a_daemon_that_folds_all_of_unicode_is_found_out(tmp_path: Path) -> None:
+    """Control: where keys are lowered as text is, the sign of the kelvin makes two people one."""
+    with alive("tests.system.faulty", "fold_unicode") as daemon:
+        assert "u@\u212a.net" in taken_for_others(daemon, tmp_path, 1403)[1]

@@ -16,9 +16,9 @@ import pytest
 
 from tests.system.ask import Mailer, TemporaryTroubleError
 from tests.system.bounces import Mint
-from tests.system.daemon import Daemon, DaemonRefusedError, alive
+from tests.system.daemon import DOMAIN, Daemon, DaemonRefusedError, alive
 from tests.system.load import Load
-from tests.system.mail import Session
+from tests.system.mail import NO_SUCH_USER, Session, report, vacation
 from tests.system.tracing import calls, traced
 from tests.system.waiting import until
 
@@ -168,6 +168,38 @@ def test_the_daemon_opens_no_connection(output: Path, full_counts: bool) -> None
 def test_a_daemon_that_calls_home_is_found_out(output: Path) -> None:
     """Control: a daemon that opens a connection for each bounce is seen doing so."""
     assert len(connections(output, "tests.system.faulty", "call_home")) == 20
+
+
+def words_to_the_world(output: Path, *module: str, times: int) -> list[str]:
+    """Return each call by which a daemon speaks to a host or runs a program while it gets bounces of bounces, six kinds, each so often."""
+    with alive(*module) as daemon:
+        signed = Mint(daemon)
+        with traced(daemon.pid, output, "-e", "trace=connect,sendto,sendmsg,sendmmsg,execve"):
+            for _ in range(times):
+                recipient, return_path, _ = signed()
+                # Our own words of refusal, returned to us: by a null sender and by one that could be answered.
+                bounce = report("mailer-daemon@receiver.example", NO_SUCH_USER, sender="MAILER-DAEMON@sender.example")
+                bounce = bounce.replace(b"Subject: News", b"Return-Path: <>\r\nAuto-Submitted: auto-replied\r\nSubject: Undelivered Mail")
+                mails = [(return_path, bounce), (f"postmaster@{DOMAIN}", bounce), (f"b+forged@{DOMAIN}", vacation(recipient))]
+                with Session(daemon.smtp) as session:
+                    senders = ("", "MAILER-DAEMON@receiver.example")
+                    codes = [session.bring(*mail, sender=sender)[0] for sender in senders for mail in mails]
+                assert codes == [250, 250, 550] * 2
+            daemon.stop()
+    world = ("sa_family=AF_INET", "sa_family=AF_INET6")
+    return [call.text for call in calls(output) if call.name == "execve" or any(family in call.text for family in world)]
+
+
+def test_bounces_of_bounces_are_answered_by_nobody(output: Path, full_counts: bool, figure: Callable[[str], None]) -> None:
+    """Whoever returns a bounce to us, and whatever we refuse of it, gets no mail: no connection, no datagram, no program is run."""
+    times = 10_000 // 6 + 1 if full_counts else 5
+    assert words_to_the_world(output, times=times) == []
+    figure(f"{6 * times} bounces of bounces: no connect(2), no datagram to any host, no program run")
+
+
+def test_a_daemon_that_answers_bounces_is_found_out(output: Path) -> None:
+    """Control: a daemon that opens a connection for each bounce is seen doing so."""
+    assert len(words_to_the_world(output, "tests.system.faulty", "call_home", times=2)) >= 2
 
 
 def answers_while_reads_fail(daemon: Daemon, output: Path) -> set[str]:
