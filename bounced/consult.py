@@ -5,6 +5,7 @@ For: everything that a door asks of the store on somebody's behalf. Never: a wir
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +19,7 @@ from bounced.incident import Incident, Ruling
 from bounced.maildir import Maildir
 from bounced.policy import awaits_success
 from bounced.query import Answer, Answers, Aside, Check, CheckMany, Clear, Garbled, Question, Sign, SignedPath, Suppressed, Trouble
-from bounced.record import AddressRecord, AnyEvent, Blocked, Delivered, Released, Sent, Standing
+from bounced.record import AddressRecord, AnyEvent, Blocked, Cause, Delivered, Released, Sent, Standing, first_block
 from bounced.returnpath import Claims, Refusal, ReturnPath
 from bounced.scope import EVERYWHERE, Scope
 from bounced.store import TALLY_DAYS, Overview, Place, Recorded, Store, StoreFault, Tally, Unmatched
@@ -27,6 +28,9 @@ from bounced.takeover import Taken
 
 TEXT = "recipient is on the suppression list ({cause}, {category}, {day})"
 """What the sender of a mail to a suppressed recipient is told."""
+
+_Told = tuple[int, Suppressed | Clear | Trouble, bool]
+"""The answer to the question at a place, and whether it lasts until the next commit."""
 
 _CLEAR = Clear()
 _USUAL = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._=+-"
@@ -88,15 +92,13 @@ class Consult:
         if question.scope not in self._return_path.scopes:
             return Trouble("this scope is not declared in the configuration"), False
         try:
-            block, known = self._found(_key(question.recipient), question.scope)
+            key = _key(question.recipient)
+            return self._told(key, question.scope, self._store.blocking(key))
         except AddressError:
             return _CLEAR, True
         except StoreFault as fault:
             self._log.error("query.failed", why=str(fault))
             return Trouble("the suppression list cannot be read now"), False
-        if block is None:
-            return _CLEAR, not known
-        return Suppressed(reply_text(block, self._text)), block.until is None and block.rests_until is None
 
     def version(self) -> object | None:
         """Return what changes whenever an answer that lasts may become another one; None where that cannot be told now."""
@@ -104,36 +106,50 @@ class Consult:
         return None if found is None else (found, self._return_path)
 
     def check_many(self, question: CheckMany) -> Answers:
-        """Answer `check` for each line; those of whom the store knows nothing are told from the others all at once."""
+        """Answer `check` for each line; the store is asked for all of them at once."""
         lines = question.lines.replace(b"\r\n", b"\n")
         written = lines.decode("utf-8", "surrogateescape").split("\n")[:-1]
-        asked: Iterable[int] = range(len(written))
         # Marks that need no quotes, one @ in each line, no dot at the end: what is an address is its own key in lower case.
         usual = lines.translate(None, _USUAL) == b"@\n" * len(written) and b".\n" not in lines
+        told: Iterable[_Told] | None = None
         if usual and question.scope in self._return_path.scopes:
-            try:
-                if not self._store.any_forgotten():
-                    asked = self._store.may_know_of([AddressKey(one.lower()) for one in written])
-            except StoreFault:
-                pass  # each is told so below
-        answers = [(place, *self.check_lasting(Check(written[place], question.scope))) for place in asked]
-        others = {place: answer for place, answer, _ in answers if not isinstance(answer, Clear)}
-        return Answers(len(written), others, [place for place, _, lasts in answers if not lasts])
+            with suppress(StoreFault):  # then each is told so
+                told = self._told_of_many([AddressKey(one.lower()) for one in written], question.scope)
+        if told is None:
+            told = ((place, *self.check_lasting(Check(one, question.scope))) for place, one in enumerate(written))
+        others, passing = {}, []
+        for place, answer, lasts in told:
+            if not isinstance(answer, Clear):
+                others[place] = answer
+            if not lasts:
+                passing.append(place)
+        return Answers(len(written), others, passing)
 
     def block_of(self, key: AddressKey, scope: Scope) -> Standing | None:
         """Return what keeps mail of a stream from an address, also from a forgotten one; None means clear. Raises StoreFault."""
-        return self._found(key, scope)[0]
+        return self._block(key, scope, self._store.blocking(key))[0]
 
-    def _found(self, key: AddressKey, scope: Scope) -> tuple[Standing | None, bool]:
-        """Return `block_of`, and whether anything may be known of the address. Raises StoreFault."""
-        store = self._store
-        block = store.block(key, scope, self.now()) if (known := store.may_know(key)) else None
+    def _told_of_many(self, keys: Sequence[AddressKey], scope: Scope) -> Sequence[_Told]:
+        """Answer for all addresses but those that are clear until the next commit. Raises StoreFault."""
+        found = self._store.blocking_of_many(keys)
+        each = self._store.any_forgotten()
+        return [(place, *self._told(key, scope, found.get(key, ()))) for place, key in enumerate(keys) if each or key in found]
+
+    def _told(self, key: AddressKey, scope: Scope, standings: Sequence[Standing]) -> tuple[Suppressed | Clear, bool]:
+        """Answer for an address with these standings, and tell whether that lasts until the next commit. Raises StoreFault."""
+        block, lasts = self._block(key, scope, standings)
+        return (_CLEAR if block is None else _suppressed(self._text, block.cause, block.category, (block.since or 0) // 86400)), lasts
+
+    def _block(self, key: AddressKey, scope: Scope, standings: Sequence[Standing]) -> tuple[Standing | None, bool]:
+        """Return `block_of` an address with these standings, and whether it lasts until the next commit. Raises StoreFault."""
+        block = first_block(standings, scope, self.now())
         # After its own name: who is forgotten between the two stands under his pseudonym by now.
-        if block is None and store.any_forgotten():
+        if block is None and self._store.any_forgotten():
             for name in self._return_path.ring.pseudonyms(key):
-                if block is None and store.may_know(name):
-                    known, block = True, store.block(name, scope, self.now())
-        return block, known
+                standings = [*standings, *self._store.blocking(name)]
+            block = first_block(standings, scope, self.now())
+        # Without a standing that has a cause nothing begins by itself.
+        return block, not standings if block is None else block.until is None and block.rests_until is None
 
     async def sign(self, question: Sign) -> SignedPath | Trouble:
         """Sign a return path for one mail; where it is opaque, the store knows the recipient before it is handed out."""
@@ -360,11 +376,8 @@ def _key(written: str) -> AddressKey:
         return address_key(str(Mailbox(local_part, domain)))
 
 
-def reply_text(block: Standing, text: str = TEXT) -> str:
-    """Return what a sender is told of a suppressed recipient: one line of printable ASCII, without code."""
-    return text.format(cause=block.cause, category=block.category, day=_day((block.since or 0) // 86400))
-
-
 @lru_cache(maxsize=4096)
-def _day(number: int) -> str:
-    return datetime.fromtimestamp(number * 86400, UTC).date().isoformat()
+def _suppressed(text: str, cause: Cause | None, category: str | None, day: int) -> Suppressed:
+    """Return what a sender is told: one line of printable ASCII, without code; `day` is counted as Unix time is."""
+    date = datetime.fromtimestamp(day * 86400, UTC).date().isoformat()
+    return Suppressed(text.format(cause=cause, category=category, day=date))

@@ -7,6 +7,7 @@ All are msgspec Structs: a frozen dataclass of so many fields takes ten to thirt
 of `bounced replay`.
 """
 
+from collections.abc import Sequence
 from enum import StrEnum
 
 import msgspec
@@ -213,8 +214,13 @@ class AddressRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     def block(self, scope: Scope, now: int) -> Standing | None:
         """Return the standing that keeps mail of this stream from the address: its own, or the one everywhere. None means clear."""
-        # EVERYWHERE sorts before every stream.
-        for standing in self.standings:
-            if standing.scope in (EVERYWHERE, scope) and standing.blocks(now):
-                return standing
-        return None
+        return first_block(self.standings, scope, now)
+
+
+def first_block(standings: Sequence[Standing], scope: Scope, now: int) -> Standing | None:
+    """Return the first of an address's standings, sorted by scope, that keeps mail of a stream from it now; None means clear."""
+    # EVERYWHERE sorts before every stream.
+    for standing in standings:
+        if standing.scope in (EVERYWHERE, scope) and standing.blocks(now):
+            return standing
+    return None

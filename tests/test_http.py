@@ -462,8 +462,8 @@ async def test_a_bug_is_503(tmp_path: Path) -> None:
 async def test_released_between_two_looks(consult: Consult, store: MemoryStore, ask: Asker, monkeypatch: pytest.MonkeyPatch) -> None:
     """An address released by another process while it is checked is clear, not an error."""
     await consult.block(DEAD, EVERYWHERE, by="test", reason="to be found")
-    looks = iter([consult.block_of(AddressKey(DEAD), DEFAULT_SCOPE), None])
-    monkeypatch.setattr(store, "block", lambda key, scope, now: next(looks))
+    looks = iter([store.blocking(AddressKey(DEAD)), ()])
+    monkeypatch.setattr(store, "blocking", lambda key: next(looks))
     assert (await ask.get(f"/v1/check?address={DEAD}"))[1]["suppressed"] is False
 
 

@@ -139,19 +139,11 @@ class Store(Protocol):
         """
         ...
 
-    def may_know(self, key: AddressKey) -> bool:
-        """Tell, at less cost than `look_up`, whether anything may be known of an address; False is certain."""
-        ...
-
     async def backup(self) -> Path:
         """Make a file with all that is known at some moment after the call; every write that was durable before it is in it.
 
         Whoever asked removes the file. Calls go on meanwhile. Raises StoreFault also where a backend is backed up by other means.
         """
-        ...
-
-    def may_know_of(self, keys: Sequence[AddressKey]) -> Sequence[int]:
-        """Return the places of those of which anything may be known; of the others nothing is, for certain."""
         ...
 
     def version(self) -> bytes | None:
@@ -162,8 +154,12 @@ class Store(Protocol):
         """Tell whether there may be a pseudonym, which stands for an address that was forgotten; False is certain."""
         ...
 
-    def block(self, key: AddressKey, scope: Scope, now: int) -> Standing | None:
-        """Return what keeps mail of a stream from an address now: `look_up(key).block(scope, now)`, at less cost."""
+    def blocking(self, key: AddressKey) -> Sequence[Standing]:
+        """Return, at less cost than `look_up`, the standings of an address that have a cause, EVERYWHERE first."""
+        ...
+
+    def blocking_of_many(self, keys: Sequence[AddressKey]) -> Mapping[AddressKey, Sequence[Standing]]:
+        """Return `blocking` of each address that has any such standing, all of one moment."""
         ...
 
     def look_up(self, key: AddressKey) -> AddressRecord:

@@ -10,6 +10,7 @@ import sqlite3
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from bounced.store.files import beside
 
@@ -22,6 +23,7 @@ _INDEXES: dict[tuple[int, int], mmap.mmap] = {}
 _LAST = "SELECT ifnull(max(id), 0) FROM event"
 _SINCE = "SELECT DISTINCT address FROM event WHERE id > ? LIMIT ?"
 _SLICE = "SELECT address FROM standing WHERE address > ? AND scope = '*' ORDER BY address LIMIT ?"
+_Address = TypeVar("_Address", bound=str)
 MOST_BEHIND = 2000
 """Addresses that are added before a question is answered; a filter that is further behind is made anew."""
 
@@ -72,11 +74,11 @@ class Filter:
         place = (value >> self._shift) & self.mask
         return bool(self.octets[place >> 3] >> (place & 7) & 1)
 
-    def which_may_hold(self, addresses: Sequence[str]) -> Sequence[int]:
-        """Return the places of those that `may_hold` tells of."""
+    def which_may_hold(self, addresses: Sequence[_Address]) -> Sequence[_Address]:
+        """Return those that `may_hold` tells of."""
         octets, mask = self.octets, self.mask >> 3
-        first = [place for place, one in enumerate(addresses) if octets[(value := hash(one)) >> 3 & mask] >> (value & 7) & 1]
-        return [place for place in first if self.may_hold(addresses[place])]
+        first = [one for one in addresses if octets[(value := hash(one)) >> 3 & mask] >> (value & 7) & 1]
+        return [one for one in first if self.may_hold(one)]
 
 
 class Known:
@@ -113,8 +115,8 @@ class Known:
         """Return what each commit changes."""
         return self._commits.now()
 
-    def which_may_hold(self, addresses: Sequence[str]) -> Sequence[int]:
-        """Return the places of those that the database may know, as far as `may_hold` was asked just now."""
+    def which_may_hold(self, addresses: Sequence[_Address]) -> Sequence[_Address]:
+        """Return those that the database may know, as far as `may_hold` was asked just now."""
         return self._filter.which_may_hold(addresses)
 
     def any_forgotten(self) -> bool:

@@ -16,7 +16,7 @@ from bounced.guard import Watch
 from bounced.incident import Act, Incident, Kind, Ruling
 from bounced.policy import Policy, adds, fold, step
 from bounced.record import AddressRecord, AnyEvent, Bounced, Standing
-from bounced.scope import EVERYWHERE, Scope
+from bounced.scope import EVERYWHERE
 from bounced.store import (
     MOST_UNMATCHED,
     NoSuchIncident,
@@ -137,19 +137,9 @@ class MemoryStore:
             outage = incidents.looked_back(self._shelf, outage, self._policy)
         return outage
 
-    def may_know(self, key: AddressKey) -> bool:  # noqa: ARG002 - the contract's
-        """Tell whether anything may be known of an address: here always. Raises StoreFault."""
-        self._refuse_if_closed()
-        return True
-
     async def backup(self) -> Path:
         """Raise StoreFault: what is in memory alone has no copy."""
         raise StoreFault("a store in memory has no backup")
-
-    def may_know_of(self, keys: Sequence[AddressKey]) -> Sequence[int]:
-        """Return the places of those of which anything may be known: here of all. Raises StoreFault."""
-        self._refuse_if_closed()
-        return range(len(keys))
 
     def version(self) -> None:
         """Return None: nothing here tells what has changed."""
@@ -159,9 +149,13 @@ class MemoryStore:
         self._refuse_if_closed()
         return any("@" not in key for key in self._records)
 
-    def block(self, key: AddressKey, scope: Scope, now: int) -> Standing | None:
-        """Return what keeps mail of a stream from an address now. Raises StoreFault."""
-        return self.look_up(key).block(scope, now)
+    def blocking(self, key: AddressKey) -> Sequence[Standing]:
+        """Return the standings of an address that have a cause, EVERYWHERE first. Raises StoreFault."""
+        return [standing for standing in self.look_up(key).standings if standing.cause is not None]
+
+    def blocking_of_many(self, keys: Sequence[AddressKey]) -> Mapping[AddressKey, Sequence[Standing]]:
+        """Return `blocking` of each address that has any such standing. Raises StoreFault."""
+        return {key: standings for key in keys if (standings := self.blocking(key))}
 
     def look_up(self, key: AddressKey) -> AddressRecord:
         """Return the record of an address; an empty one for an address of which nothing is known. Raises StoreFault."""

@@ -14,7 +14,6 @@ from typing import TypeVar
 from bounced.address import AddressKey
 from bounced.incident import Incident
 from bounced.record import AddressRecord, AnyEvent, Standing
-from bounced.scope import EVERYWHERE, Scope
 from bounced.store import Overview, Place, StoreFault, Tally, Unmatched, files, tables
 from bounced.store.known import Commits, Known
 from bounced.store.rows import RowError
@@ -53,12 +52,6 @@ class Lookups:
             return True
         return held
 
-    def may_know_of(self, keys: Sequence[AddressKey]) -> Sequence[int]:
-        """Return the places of those of which anything may be known. Raises StoreFault."""
-        # To ask for one of them catches the filter up, or gives it up.
-        self.may_know(keys[0] if keys else AddressKey(""))
-        return range(len(keys)) if self._known is None else self._known.which_may_hold(keys)
-
     def version(self) -> bytes | None:
         """Return what every commit changes; None where that cannot be told now. Never raises."""
         return None if self._known is None else self._known.version()
@@ -69,9 +62,16 @@ class Lookups:
             return self._known.any_forgotten()
         return self._read(tables.any_forgotten)
 
-    def block(self, key: AddressKey, scope: Scope, now: int) -> Standing | None:
-        """Return what keeps mail of a stream from an address now. Raises StoreFault."""
-        return first_block(self._read(tables.blocking, key), scope, now)
+    def blocking(self, key: AddressKey) -> Sequence[Standing]:
+        """Return the standings of an address that have a cause, EVERYWHERE first. Raises StoreFault."""
+        return self._read(tables.blocking, key) if self.may_know(key) else ()
+
+    def blocking_of_many(self, keys: Sequence[AddressKey]) -> Mapping[AddressKey, Sequence[Standing]]:
+        """Return `blocking` of each address that has any such standing, all of one moment. Raises StoreFault."""
+        # To ask for one of them catches the filter up, or gives it up.
+        self.may_know(keys[0] if keys else AddressKey(""))
+        asked = keys if self._known is None else self._known.which_may_hold(keys)
+        return self._read(tables.blocking_of_many, asked) if asked else {}
 
     async def keep_known(self) -> None:
         """Read all addresses into memory, a few at a time, for `may_know`; again when too much has changed. Does not return."""
@@ -180,14 +180,6 @@ class SqliteReader(Lookups):
     def close(self) -> None:
         """Let go of the file. Later calls raise StoreFault."""
         self.let_go()
-
-
-def first_block(standings: Sequence[Standing], scope: Scope, now: int) -> Standing | None:
-    """Return the first of some standings, the one everywhere before the others, that keeps mail of a stream away now."""
-    for standing in standings:
-        if standing.scope in (EVERYWHERE, scope) and standing.blocks(now):
-            return standing
-    return None
 
 
 def fault_of(error: Exception) -> StoreFault:

@@ -227,11 +227,15 @@ def standing_row(standing: Standing) -> StandingRow:
 def standing_of(row: StandingRow) -> Standing:
     """Return the standing whose columns these are. Raises RowError."""
     try:
-        rare = _NOTHING_RARE if row.detail is None else _RARE.decode(row.detail)
+        cause = None if row.cause is None else CAUSES[row.cause]
+        category = _CATEGORIES[row.category] if isinstance(row.category, int) else row.category
+        if row.detail is None:
+            return Standing(scope=Scope(row.scope), cause=cause, category=category, since=row.since, released_at=row.released_at)
+        rare = _RARE.decode(row.detail)
         return Standing(
             scope=Scope(row.scope),
-            cause=None if row.cause is None else CAUSES[row.cause],
-            category=_CATEGORIES[row.category] if isinstance(row.category, int) else row.category,
+            cause=cause,
+            category=category,
             since=row.since,
             until=rare.until,
             times=rare.times,

@@ -1,8 +1,9 @@
 """Replies that are kept until the next commit: said again without a look at the database, and never after they ceased to be true."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -10,14 +11,16 @@ from bounced.address import AddressKey
 from bounced.consult import Consult
 from bounced.listen import _MOST_REPLIES, Replies
 from bounced.policy import Policy
-from bounced.record import Cause, Imported, Standing
-from bounced.scope import EVERYWHERE, Scope
+from bounced.record import Cause, Imported
+from bounced.scope import EVERYWHERE
+from bounced.store import tables
 from bounced.store.relay import RelayedStore
 from bounced.store.sqlite import SqliteStore
 from tests.asking import DEAD, DOMAIN, LIVE, NEWS, NOW, asked, consult_over, query_door, return_path, with_dead
 from tests.listen.test_listen import peer
 from tests.query.wires import SocketmapWire
 
+_T = TypeVar("_T")
 COMMAS = '"a,b"@remote.test'
 
 
@@ -33,9 +36,9 @@ class Counting(RelayedStore):
         assert self._connection is not None
         await self._read_known(self._connection)
 
-    def block(self, key: AddressKey, scope: Scope, now: int) -> Standing | None:
-        self.asked += 1
-        return super().block(key, scope, now)
+    def _read(self, read: Callable[..., _T], *asked: object) -> _T:
+        self.asked += read in {tables.blocking, tables.blocking_of_many}
+        return super()._read(read, *asked)
 
 
 @pytest.fixture

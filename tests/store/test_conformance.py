@@ -160,6 +160,23 @@ async def test_what_was_recorded_is_read_at_once(store: Store) -> None:
         assert store.look_up(key).block(NEWS, NOON) is not None
 
 
+async def test_many_are_read_as_each_alone(store: Store) -> None:
+    """What may keep mail away is told of many as of each: its standings with a cause, in their order, and nothing of who has none."""
+    odd = [AddressKey(key) for key in ('"a b\\\\c\\"d"@example.org', "j\xf6s\U0001f600@example.org", "o'neil@example.org")]
+    for key in (ANNA, *odd):
+        for scope in (NEWS, EVERYWHERE, Scope("bills")):
+            await store.record(blocked(key, scope))
+    await store.record(released(ANNA, NEWS, NOON))
+    await store.record(bounced(1, key=BERT))
+    people = [ANNA, BERT, *odd, ANNA, AddressKey("stranger@example.org")]
+    expected = {key: [one for one in store.look_up(key).standings if one.cause is not None] for key in people}
+    assert [len(expected[key]) for key in people] == [2, 0, 3, 3, 3, 2, 0]
+    assert {key: list(store.blocking(key)) for key in people} == expected
+    many = store.blocking_of_many(people)
+    assert {key: list(standings) for key, standings in many.items()} == {key: found for key, found in expected.items() if found}
+    assert store.blocking_of_many([]) == {}
+
+
 async def test_steps_are_serialised(store: Store) -> None:
     """Hundreds of calls at once to few addresses lose no strike, and every answer's `before` is some answer's `after`."""
     keys = [AddressKey(f"user{number}@example.org") for number in range(20)]

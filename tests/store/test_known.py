@@ -14,7 +14,7 @@ from bounced.store.known import Filter
 from bounced.store.reader import Lookups
 from bounced.store.relay import RelayedStore
 from bounced.store.sqlite import SqliteStore
-from tests.store.events import ANNA, BERT, NEWS, NOON, blocked, delivered, released
+from tests.store.events import ANNA, BERT, NOON, blocked, delivered, released
 
 STRANGER = AddressKey("stranger@example.org")
 _PEOPLE = [AddressKey(f"{number}@example.org") for number in range(6)]
@@ -27,15 +27,18 @@ async def warmed(store: Lookups) -> None:
     assert store._known is not None
 
 
-async def test_a_stranger_is_told_from_memory(sqlite_store: SqliteStore) -> None:
+async def test_a_stranger_is_told_from_memory(sqlite_store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once the addresses are in memory, one that is not among them costs no SQL, and one that is is looked up."""
     await sqlite_store.record(blocked(ANNA, at=NOON))
     assert sqlite_store.may_know(STRANGER)
     await warmed(sqlite_store)
     assert not sqlite_store.may_know(STRANGER)
     assert sqlite_store.may_know(ANNA)
-    assert sqlite_store.may_know_of([STRANGER, ANNA, STRANGER]) == [1]
-    assert list(sqlite_store.may_know_of([])) == []
+    read: list[object] = []
+    monkeypatch.setattr(tables, "blocking_of_many", lambda _connection, keys: read.append(keys) or {})
+    assert sqlite_store.blocking_of_many([STRANGER, ANNA, STRANGER]) == {}
+    assert sqlite_store.blocking_of_many([STRANGER]) == sqlite_store.blocking_of_many([]) == {}
+    assert read == [[ANNA]]
 
 
 async def test_what_is_committed_is_known_at_once(sqlite_store: SqliteStore, tmp_path: Path) -> None:
@@ -142,13 +145,13 @@ def test_the_filter_is_small_and_seldom_wrong() -> None:
 
 
 async def test_a_block_and_a_release_are_answered_at_once(sqlite_store: SqliteStore) -> None:
-    """An address that was asked for is asked for again after a commit, as consult does, `may_know` first: no answer is older than it."""
+    """An address that was asked for is asked for again after a commit: no answer is older than it."""
     await sqlite_store.record(blocked(ANNA))
     await warmed(sqlite_store)
     for event, held in ((released(ANNA), False), (blocked(ANNA), True), (released(ANNA), False)):
         for _ in range(2):
-            assert sqlite_store.may_know(ANNA)
-            assert (sqlite_store.block(ANNA, NEWS, NOON) is None) is held
+            assert bool(sqlite_store.blocking(ANNA)) is not held
+            assert (ANNA in sqlite_store.blocking_of_many([BERT, ANNA])) is not held
         await sqlite_store.record(event)
-        assert sqlite_store.may_know(ANNA)
-        assert (sqlite_store.block(ANNA, NEWS, NOON) is not None) is held
+        assert bool(sqlite_store.blocking(ANNA)) is held
+        assert (ANNA in sqlite_store.blocking_of_many([BERT, ANNA])) is held
