@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO, assert_never
+from typing import BinaryIO, assert_never, cast
 
 import structlog
 from msgspec.structs import replace
@@ -108,14 +108,15 @@ class Consult:
     def check_many(self, question: CheckMany) -> Answers:
         """Answer `check` for each line; the store is asked for all of them at once."""
         lines = question.lines.replace(b"\r\n", b"\n")
-        written = lines.decode("utf-8", "surrogateescape").split("\n")[:-1]
+        count = lines.count(b"\n")
         # Marks that need no quotes, one @ in each line, no dot at the end: what is an address is its own key in lower case.
-        usual = lines.translate(None, _USUAL) == b"@\n" * len(written) and b".\n" not in lines
+        usual = lines.translate(None, _USUAL) == b"@\n" * count and b".\n" not in lines
         told: Iterable[_Told] | None = None
         if usual and question.scope in self._return_path.scopes:
             with suppress(StoreFault):  # then each is told so
-                told = self._told_of_many([AddressKey(one.lower()) for one in written], question.scope)
+                told = self._told_of_many(cast("list[AddressKey]", lines.lower().decode("ascii").split("\n")[:-1]), question.scope)
         if told is None:
+            written = lines.decode("utf-8", "surrogateescape").split("\n")[:-1]
             told = ((place, *self.check_lasting(Check(one, question.scope))) for place, one in enumerate(written))
         others, passing = {}, []
         for place, answer, lasts in told:
@@ -123,7 +124,7 @@ class Consult:
                 others[place] = answer
             if not lasts:
                 passing.append(place)
-        return Answers(len(written), others, passing)
+        return Answers(count, others, passing)
 
     def block_of(self, key: AddressKey, scope: Scope) -> Standing | None:
         """Return what keeps mail of a stream from an address, also from a forgotten one; None means clear. Raises StoreFault."""
@@ -142,7 +143,7 @@ class Consult:
 
     def _block(self, key: AddressKey, scope: Scope, standings: Sequence[Standing]) -> tuple[Standing | None, bool]:
         """Return `block_of` an address with these standings, and whether it lasts until the next commit. Raises StoreFault."""
-        block = first_block(standings, scope, self.now())
+        block = first_block(standings, scope, self.now()) if standings else None
         # After its own name: who is forgotten between the two stands under his pseudonym by now.
         if block is None and self._store.any_forgotten():
             for name in self._return_path.ring.pseudonyms(key):

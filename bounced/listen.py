@@ -22,10 +22,10 @@ import structlog
 from bounced import metrics
 from bounced.consult import Consult
 from bounced.query import Answer, Answers, Aside, Check, CheckMany, Clear, Codec, Garbled, Question, Sign, Suppressed, Trouble
-from bounced.query.line import CLEAR_LINE, Line
+from bounced.query.line import CLEAR_LINE, Line, reply_lines
 from bounced.query.milter import Milter
 from bounced.query.policy_delegation import PolicyDelegation
-from bounced.query.socketmap import NOT_FOUND, Socketmap
+from bounced.query.socketmap import NOT_FOUND, MapCheck, Socketmap
 from bounced.scope import Scope
 
 TIMED = 16
@@ -36,7 +36,6 @@ _MOST_UNSENT = 16384
 _BACKLOG = 1024
 _MOST_REPLIES = 16_384
 _LONGEST_KEPT = 320
-_COMMA = ord(",")
 _NO_REPLIES: dict[bytes, bytes] = {}
 RESULTS: dict[type[Suppressed | Clear | Trouble], str] = {Suppressed: "suppressed", Clear: "clear", Trouble: "trouble"}
 """How metrics call each answer."""
@@ -201,13 +200,12 @@ class _Connection(asyncio.BufferedProtocol):
         began = perf_counter() if door.reads % TIMED == 0 else None
         octets = bytes(door.scratch[:nbytes])
         codec = self._socketmap
-        # Whole requests of the socketmap protocol, as far as a comma tells: cut at one within a key, they equal none that was kept.
-        whole = codec is not None and codec.between and octets[-1] == _COMMA and not self._questions and self._task is None
-        if whole and (said := self._said_before(octets)) is not None:
-            self._send(said)
+        at_once = codec is not None and codec.between and not self._questions and self._task is None
+        if at_once and codec is not None and (replies := self._replies(codec, octets)) is not None:
+            self._send(replies)
         elif questions := self._codec.feed(octets):
             self._questions.extend(questions)
-            self._answer(octets[:-1].split(b",") if whole else ())
+            self._answer()
         else:
             return
         door.reads += 1
@@ -239,41 +237,52 @@ class _Connection(asyncio.BufferedProtocol):
         """End the connection now; a signing that has begun goes on, its answer is lost."""
         self._transport.abort()
 
-    def _said_before(self, octets: bytes) -> bytes | None:
-        """Return the replies to requests each of which was answered since the last commit; None where one was not."""
+    def _replies(self, codec: Socketmap, octets: bytes) -> bytes | None:
+        """Return the replies to whole requests as most are: those that were made since the last commit, and those that are made now.
+
+        None where the octets are anything else; then nothing of them is answered.
+        """
         kept = self._door.replies.current(self._protocol)
-        if (reply := kept.get(octets[:-1])) is not None:
-            metrics.LOOKUPS.count((self._protocol, "clear" if reply == NOT_FOUND else "suppressed"))
-            return reply
-        replies = list(map(kept.get, octets[:-1].split(b",")))
-        if not all(replies):
+        if (only := kept.get(octets[:-1])) is not None:
+            metrics.LOOKUPS.count((self._protocol, "clear" if only is NOT_FOUND else "suppressed"))
+            return only
+        *requests, rest = octets.split(b",")
+        replies = list(map(kept.get, requests))
+        missing = [place for place, reply in enumerate(replies) if reply is None]
+        # Each begins where a whole one ended: what a comma within a key makes of one is not as long as it says.
+        questions = [codec.usual(requests[place]) for place in missing]
+        if rest or not all(questions):
             return None
-        clear = replies.count(NOT_FOUND)
-        metrics.LOOKUPS.count((self._protocol, "clear"), clear)
-        metrics.LOOKUPS.count((self._protocol, "suppressed"), len(replies) - clear)
+        trouble, lasting = 0, {}
+        for place, question in zip(missing, cast("list[MapCheck]", questions), strict=True):
+            answer, lasts = self._check(question)
+            replies[place] = reply = codec.render(question, answer)
+            trouble += type(answer) is Trouble
+            if lasts and len(requests[place]) <= _LONGEST_KEPT:
+                lasting[requests[place]] = reply
+        self._door.replies.keep(self._protocol, lasting)
+        self._count(len(replies), replies.count(NOT_FOUND), trouble)
         return b"".join(cast("list[bytes]", replies))
 
-    def _answer(self, requests: Sequence[bytes] = ()) -> None:
-        """Answer the questions that need no waiting, in order; at one that does, stop reading until its task is done.
+    def _count(self, answers: int, clear: int, trouble: int) -> None:
+        for result, times in (("clear", clear), ("trouble", trouble), ("suppressed", answers - clear - trouble)):
+            if times:
+                metrics.LOOKUPS.count((self._protocol, result), times)
 
-        Where there are as many `requests`, each is what asked one of them, and the replies that last are kept.
-        """
+    def _answer(self) -> None:
+        """Answer the questions that need no waiting, in order; at one that does, stop reading until its task is done."""
         rendered: list[bytes] = []
-        lasting: dict[bytes, bytes] = {}
         questions, render, closes = self._questions, self._codec.render, self._codec.closes
-        known_requests = iter(requests if len(requests) == len(questions) else ())
         while questions and not self._finished:
             question = questions.popleft()
-            request = next(known_requests, None)
             if isinstance(question, Sign):
                 self._transport.pause_reading()
                 self._task = self._loop.create_task(self._sign(question))
                 break
             if isinstance(question, Check):
-                answer, lasts = self._check(question)
+                answer = self._check(question)[0]
+                metrics.LOOKUPS.count((self._protocol, RESULTS[type(answer)]))
                 rendered.append(render(question, answer))
-                if lasts and request is not None and len(request) <= _LONGEST_KEPT:
-                    lasting[request] = rendered[-1]
             elif isinstance(question, CheckMany):
                 rendered.append(self._check_many(question))
             else:
@@ -281,8 +290,6 @@ class _Connection(asyncio.BufferedProtocol):
             self._finished = closes(question)
         if rendered:
             self._send(rendered[0] if len(rendered) == 1 else b"".join(rendered))
-        if lasting:
-            self._door.replies.keep(self._protocol, lasting)
 
     async def _sign(self, question: Sign) -> None:
         """Answer a question that may have to wait for the store, then those behind it."""
@@ -299,14 +306,11 @@ class _Connection(asyncio.BufferedProtocol):
         if self._task is None:
             self._go_on()
 
-    def _check(self, question: Check) -> tuple[Answer, bool]:
-        answer: Suppressed | Clear | Trouble
+    def _check(self, question: Check) -> tuple[Suppressed | Clear | Trouble, bool]:
         try:
-            answer, lasts = self._door.consult.check_lasting(question)
+            return self._door.consult.check_lasting(question)
         except Exception as error:  # noqa: BLE001 - see _bug
-            answer, lasts = self._bug(error), False
-        metrics.LOOKUPS.count((self._protocol, RESULTS[type(answer)]))
-        return answer, lasts
+            return self._bug(error), False
 
     def _check_many(self, question: CheckMany) -> bytes:
         """Return the replies to many, those that were made since the last commit and those that are made now."""
@@ -320,9 +324,7 @@ class _Connection(asyncio.BufferedProtocol):
             trouble = sum(reply.startswith(b"trouble") for reply in made)
             for place, reply in zip(missing, made, strict=True):
                 replies[place] = reply
-        clear = replies.count(CLEAR_LINE)
-        for result, times in (("clear", clear), ("trouble", trouble), ("suppressed", len(replies) - clear - trouble)):
-            metrics.LOOKUPS.count((self._protocol, result), times)
+        self._count(len(replies), replies.count(CLEAR_LINE), trouble)
         return b"".join(cast("list[bytes]", replies))
 
     def _made(self, kind: str, lines: Sequence[bytes], scope: Scope) -> Sequence[bytes]:
@@ -332,12 +334,10 @@ class _Connection(asyncio.BufferedProtocol):
         except Exception as error:  # noqa: BLE001 - see _bug
             every = range(len(lines))
             answers = Answers(len(lines), dict.fromkeys(every, self._bug(error)), every)
-        rendered = self._codec.render(question, answers).splitlines(keepends=True)
-        # One object for all that are alike: to count them and to keep them costs less.
-        replies = [CLEAR_LINE if reply == CLEAR_LINE else reply for reply in rendered]
-        passing = frozenset(answers.passing)
-        told = enumerate(zip(lines, replies, strict=True))
-        lasting = {line: reply for place, (line, reply) in told if place not in passing and len(line) <= _LONGEST_KEPT}
+        replies = reply_lines(answers)
+        lasting = dict(zip(lines, replies, strict=True))
+        for line in [lines[place] for place in answers.passing] + [line for line in lines if len(line) > _LONGEST_KEPT]:
+            lasting.pop(line, None)
         self._door.replies.keep(kind, lasting)
         return replies
 

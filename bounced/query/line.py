@@ -52,22 +52,15 @@ class Line:
             del self._kept[: end + 1]
         return self._many(self._scope, searched)
 
-    def render(self, question: Question, answer: Answer) -> bytes:
+    def render(self, question: Question, answer: Answer) -> bytes:  # noqa: ARG002 - every codec renders so
         """Return the octets of the answer to `question`."""
         match answer:
-            case Answers(count=count, others=others):
-                lines = [CLEAR_LINE] * count
-                for place, other in others.items():
-                    lines[place] = self.render(question, other) + b"\n"
-                return b"".join(lines)
-            case Suppressed(text=text):
-                return f"suppressed {text}".encode("ascii", "replace")
-            case Clear():
-                return b"clear"
+            case Answers():
+                return b"".join(reply_lines(answer))
             case SignedPath(return_path=return_path):
                 return return_path.encode("ascii", "replace")
-            case Trouble(reason=reason):
-                return f"trouble {reason}".encode("ascii", "replace")
+            case Suppressed() | Clear() | Trouble():
+                return _reply(answer)
             case _:
                 assert_never(answer)
 
@@ -88,6 +81,26 @@ class Line:
         self._asked = True
         self._kept.clear()
         return question
+
+
+def reply_lines(answers: Answers) -> list[bytes]:
+    """Return the reply to each of many, with its end; one object for all that are clear."""
+    lines = [CLEAR_LINE] * answers.count
+    for place, other in answers.others.items():
+        lines[place] = _reply(other) + b"\n"
+    return lines
+
+
+def _reply(answer: Suppressed | Clear | Trouble) -> bytes:
+    match answer:
+        case Suppressed(text=text):
+            return f"suppressed {text}".encode("ascii", "replace")
+        case Clear():
+            return b"clear"
+        case Trouble(reason=reason):
+            return f"trouble {reason}".encode("ascii", "replace")
+        case _:
+            assert_never(answer)
 
 
 _TOO_LONG = Garbled(f"the line is longer than {MAX_REQUEST} octets")

@@ -17,6 +17,7 @@ Whatever is wrong is TEMP, a map that we don't have too: sendmail takes PERM for
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import assert_never
 
 from bounced.address import AddressError, Mailbox
@@ -29,8 +30,8 @@ MAX_REQUEST = 4096
 NOT_FOUND = b"9:NOTFOUND ,"
 """The reply that means clear."""
 
-# What nearly every request is, in one go: no comma in it but the last, and no blank but the one before the key.
-_USUAL = re.compile(rb"([1-9][0-9]{0,2}):(access|transport|bounced)(?:_([a-z0-9](?:[a-z0-9.-]{0,30}[a-z0-9])?))? ([!-+\--~]+@[!-+\--~]+),")
+# What nearly every request is, in one go, without the comma at its end: no other in it, and no blank but the one before the key.
+_USUAL = re.compile(rb"([1-9][0-9]{0,2}):(access|transport|bounced)(?:_([a-z0-9](?:[a-z0-9.-]{0,30}[a-z0-9])?))? ([!-+\--~]+@[!-+\--~]+)")
 _LENGTH = re.compile(rb"(0|[1-9][0-9]{0,3}):")
 _LENGTH_BEGUN = re.compile(rb"(?:0|[1-9][0-9]{0,3})?")
 _VERP = re.compile(r"b\+(.+)=([^=]+)", re.IGNORECASE)
@@ -76,7 +77,7 @@ class Socketmap:
                 return NOT_FOUND
             case Suppressed(text=text):
                 name = question.name if isinstance(question, MapCheck) else "access"
-                return _netstring(f"OK {_VALUES[name].format(text)}")
+                return _suppressed(name, text)
             case SignedPath(return_path=return_path):
                 return _netstring(f"OK {return_path}")
             case Trouble(reason=reason):
@@ -90,12 +91,16 @@ class Socketmap:
         """Tell whether the connection is closed after the answer to `question`."""
         return isinstance(question, Garbled)
 
+    def usual(self, request: bytes) -> MapCheck | None:
+        """Read a request without the comma at its end; None for one that is not whole, or not as most are, which `feed` reads."""
+        found = _USUAL.fullmatch(request)
+        return None if found is None else _read_usual(found)
+
     def _next(self, heard: bytes, at: int) -> tuple[Question, int] | None:
         """Read the netstring at `at`; return it with the place of the next one, or None while it is incomplete."""
-        usual = _USUAL.match(heard, at)
-        if usual is not None and usual.end() - usual.start(2) - 1 == int(usual[1]):
-            scope = Scope(usual[3].decode()) if usual[3] else DEFAULT_SCOPE
-            return MapCheck(usual[4].decode(), scope, _NAMES[usual[2]]), usual.end()
+        found = _USUAL.match(heard, at)
+        if found is not None and heard[found.end() : found.end() + 1] == b"," and (usual := _read_usual(found)) is not None:
+            return usual, found.end() + 1
         length = _LENGTH.match(heard, at)
         if length is None:
             return None if _LENGTH_BEGUN.fullmatch(heard, at) else (Garbled("the request is no netstring"), at)
@@ -140,8 +145,21 @@ class Socketmap:
             return None
 
 
+def _read_usual(found: re.Match[bytes]) -> MapCheck | None:
+    length, name, scope_name, key = found.groups()
+    if found.end() - found.start(2) != int(length):
+        return None
+    return MapCheck(key.decode(), Scope(scope_name.decode()) if scope_name else DEFAULT_SCOPE, _NAMES[name])
+
+
 _NAMES = {b"access": "access", b"transport": "transport", b"bounced": "bounced"}
 _VALUES = {"access": "550 5.7.1 {}", "transport": "error:5.7.1 {}", "bounced": "suppressed"}
+
+
+@lru_cache(maxsize=4096)
+def _suppressed(name: str, text: str) -> bytes:
+    """Return the reply, one object for all that are alike."""
+    return _netstring(f"OK {_VALUES[name].format(text)}")
 
 
 def _netstring(text: str) -> bytes:

@@ -88,6 +88,26 @@ async def test_what_was_answered_is_said_again(reader: Counting, tmp_path: Path)
         assert reader.asked == 3
 
 
+async def test_only_what_is_new_in_a_piece_is_looked_up(writer: Consult, reader: Counting, tmp_path: Path) -> None:
+    """Of questions that come together, those that were answered before are not asked of the database again."""
+    other = f"other-{DEAD}"
+    await writer.block(other, EVERYWHERE, by="test", reason="to be found")
+    async with query_door(consult_over(reader), tmp_path / "s", "socketmap"):
+        assert await said(tmp_path / "s", DEAD) == ["suppressed"]
+        assert await said(tmp_path / "s", DEAD, other, LIVE, DEAD) == ["suppressed", "suppressed", "clear", "suppressed"]
+        assert reader.asked == 2
+
+
+@pytest.mark.parametrize("inner", [DEAD, LIVE])
+async def test_a_request_within_a_key_is_none(reader: Counting, tmp_path: Path, inner: str) -> None:
+    """A key that holds a whole request between its commas is one question, also where that request was answered before."""
+    request = SocketmapWire().check(inner.encode(), "news").decode()
+    async with query_door(consult_over(reader), tmp_path / "s", "socketmap"):
+        for _ in range(2):
+            assert await said(tmp_path / "s", f'"x,{request}y"@remote.test', inner) == ["clear", "suppressed" if inner == DEAD else "clear"]
+            assert await said(tmp_path / "s", f'"x,{request}y"@remote.test') == ["clear"]
+
+
 async def rounds(writer: Consult, path: Path) -> int:
     """Block and release by turns, and ask twice after each; return how many answers were not the truth."""
     wrong = 0
