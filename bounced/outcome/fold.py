@@ -18,8 +18,10 @@ _DOMAIN_START = (*string.ascii_letters, *string.digits, "_", "[")
 # "550-5.7.26 ", "550 5.7.26 " and "550-" stand between the lines of one sentence (RFC 5321 section 4.2.1).
 # The digit stands before its look-behind: so the search skips what cannot begin a code.
 _REPLY_CODE = re.compile(r"[245](?<![\d.].)\d\d(?:[- ][245]\.\d{1,3}\.\d{1,3}(?![\d.])|-(?=[^\d\W]|\s))")
-_APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "`": "'", "´": "'", "“": '"', "”": '"', "«": '"', "»": '"', "‐": "-", "‑": "-", "–": "-"})
-_DIGRAPHS = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue"})
+_APOSTROPHES = {"’": "'", "‘": "'", "`": "'", "´": "'", "“": '"', "”": '"', "«": '"', "»": '"', "‐": "-", "‑": "-", "–": "-"}
+_APOSTROPHE = re.compile(f"[{''.join(_APOSTROPHES)}]")
+# No combining character is a letter.
+_MARK = re.compile(r"[^\w\s\x00-\x7f]")
 # Letters of ASCII and of other scripts are told apart: Japanese joins them ("smtpサーバ") without a blank.
 _WORD = re.compile(r"[a-z0-9]+|[^\W\x00-\x7f]+")
 # Thai to Khmer, kana and ideographs are written without blanks, Korean joins endings to its words: every two neighbours count as a word.
@@ -47,7 +49,9 @@ def fold_phrase(phrase: str) -> str:
 def spellings(phrase: str) -> tuple[str, ...]:
     """Return a phrase as folded, and as systems without umlauts or apostrophes write it: "Empfaenger", "doesnt"."""
     composed = unicodedata.normalize("NFC", phrase).casefold()
-    return tuple(dict.fromkeys(map(fold_phrase, (phrase, composed.translate(_DIGRAPHS), composed.replace("n't", "nt")))))
+    digraphs = composed.replace("ä", "ae").replace("ö", "oe").replace("ü", "ue")
+    written = dict.fromkeys((phrase, digraphs, composed.replace("n't", "nt")))
+    return tuple(dict.fromkeys(map(fold_phrase, written)))
 
 
 def words(folded: str) -> set[str]:
@@ -71,6 +75,6 @@ def _without_local_parts(text: str) -> str:
 
 def _plain(text: str) -> str:
     """Drop accents, and the difference between wide, narrow and composed characters."""
-    decomposed = unicodedata.normalize("NFKD", text.translate(_APOSTROPHES))
-    bare = "".join(char for char in decomposed if not unicodedata.combining(char))
+    decomposed = unicodedata.normalize("NFKD", _APOSTROPHE.sub(lambda found: _APOSTROPHES[found[0]], text))
+    bare = _MARK.sub(lambda found: "" if unicodedata.combining(found[0]) else found[0], decomposed)
     return unicodedata.normalize("NFC", bare)

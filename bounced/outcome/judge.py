@@ -198,8 +198,7 @@ def _leading_reply(text: str) -> str | None:
 
 @lru_cache(maxsize=1024)
 def _found(rules: RuleSet, essence: str) -> tuple[Found, ...]:
-    deadly = rules.deadly
-    return tuple([_of_the_sender(one, essence) if one.phrase in deadly else one for one in rules.phrases.search(essence)])
+    return tuple([_of_the_sender(one, essence) if rules.is_deadly(one.phrase) else one for one in rules.phrases.search(essence)])
 
 
 def _of_the_sender(found: Found, essence: str) -> Found:

@@ -10,10 +10,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, pairwise
-from sys import intern
 from typing import NamedTuple
 
-from bounced.outcome.fold import fold_phrase, words
+from bounced.outcome.fold import words
 
 GAP = 68
 """How many characters of an essence `*` may stand for: a name or an address, not a sentence."""
@@ -41,16 +40,15 @@ class Found(NamedTuple):
     end: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """A phrase ready to be looked for: its parts between gaps. `spoken`: it is one word, and must be a word of the sentence."""
+class _Gapped(NamedTuple):
+    """A phrase with gaps, and its parts between them."""
 
     phrase: str
     first: str
     rest: tuple[str, ...]
-    spoken: bool
 
 
+_Entry = str | _Gapped
 Pair = tuple[str, str]
 
 
@@ -58,13 +56,14 @@ Pair = tuple[str, str]
 class PhraseIndex:
     """Phrases by what is rarest in them: two ASCII words of one part that follow each other, else a word.
 
-    `pairs` are all such pairs of all phrases, `alone` the ASCII words that stand in a part without another, and those that are kept.
+    `by_pair` has all such pairs of all phrases, with nothing where a rarer one leads to each of them. `alone` are the ASCII words that
+    stand in a part without another, and those that are kept; `names` what is found inside host names too.
     """
 
     by_pair: Mapping[Pair, tuple[_Entry, ...]]
     by_word: Mapping[str, tuple[_Entry, ...]]
-    pairs: frozenset[Pair]
     alone: frozenset[str]
+    names: frozenset[str]
 
     @classmethod
     def build(cls, phrases: Iterable[str], names: Iterable[str] = (), kept: Iterable[str] = ()) -> "PhraseIndex":
@@ -74,26 +73,31 @@ class PhraseIndex:
         """
         loose = frozenset(names)
         distinct = sorted({*phrases, *loose})
-        often = Counter(word for phrase in distinct for word in words(phrase))
-        often_pairs = Counter(pair for phrase in distinct for pair in _pairs(phrase))
-        by_pair: dict[Pair, list[_Entry]] = {}
-        by_word: dict[str, list[_Entry]] = {}
+        often_pairs, often = Counter[Pair](), Counter[str]()
+        alone = set(kept)
+        led: list[tuple[str, list[Pair], set[str]]] = []
+        # One object a word and a pair, not one for each place where it stands: a megabyte of the daemon's memory.
+        one_word: dict[str, str] = {}
+        one_pair: dict[Pair, Pair] = {}
         for phrase in distinct:
-            first, *rest = (part.strip() for part in phrase.split("*"))
-            entry = _Entry(phrase, first, tuple(rest), phrase.isalpha() and phrase not in loose)
-            pairs = _pairs(phrase)
+            parts = [[one_word.setdefault(word, word) for word in _ASCII_WORD.findall(part)] for part in phrase.split("*")]
+            alone.update(part[0] for part in parts if len(part) == 1)
+            pairs = [one_pair.setdefault(pair, pair) for part in parts for pair in pairwise(part)]
+            spoken = set(chain.from_iterable(parts)) if phrase.isascii() else words(phrase)
+            often_pairs.update(pairs)
+            often.update(spoken)
+            led.append((phrase, pairs, set() if pairs else spoken))
+        by_pair: dict[Pair, tuple[_Entry, ...]] = dict.fromkeys(often_pairs, ())
+        by_word: dict[str, tuple[_Entry, ...]] = {}
+        for phrase, pairs, spoken in led:
+            first, *rest = map(str.strip, phrase.split("*"))
+            entry = _Gapped(phrase, first, tuple(rest)) if rest else phrase
             if pairs:
-                by_pair.setdefault(min(pairs, key=lambda pair: (often_pairs[pair], pair)), []).append(entry)
+                by_pair[min([(often_pairs[pair], pair) for pair in pairs])[1]] += (entry,)
             else:
-                rarest = min(words(phrase), key=lambda word: (often[word], -len(word), word))
-                by_word.setdefault(rarest, []).append(entry)
-        parts = [_ASCII_WORD.findall(part) for phrase in distinct for part in phrase.split("*")]
-        return cls(
-            {pair: tuple(entries) for pair, entries in by_pair.items()},
-            {word: tuple(entries) for word, entries in by_word.items()},
-            frozenset(often_pairs),
-            frozenset(part[0] for part in parts if len(part) == 1).union(kept),
-        )
+                _, _, word = min([(often[word], -len(word), word) for word in spoken])
+                by_word[word] = (*by_word.get(word, ()), entry)
+        return cls(by_pair, by_word, frozenset(alone), loose)
 
     def essence(self, folded: str) -> str:
         """Return a folded text with every ASCII word blotted out that no phrase holds beside its neighbours: it counts as four letters,
@@ -113,21 +117,28 @@ class PhraseIndex:
 
     def _essential(self, pieces: list[str]) -> list[str]:
         spoken = pieces[1::2]
-        known = self.alone.intersection(spoken).union(*self.pairs.intersection(pairwise(spoken)))
+        known = self.alone.intersection(spoken).union(*(self.by_pair.keys() & pairwise(spoken)))
         pieces[1::2] = [word if word in known else _BLOTS[min(len(word), _BLOTTED)] for word in spoken]
         return pieces
 
     def search(self, folded: str) -> Iterator[Found]:
         """Yield every indexed phrase that stands in `folded`, at its first place."""
         spoken = _ASCII_WORD.findall(folded)
-        by_pair, by_word = self.by_pair, self.by_word
-        entries = [by_pair[pair] for pair in by_pair.keys() & set(pairwise(spoken))]
+        entries = [led for led in map(self.by_pair.get, set(pairwise(spoken))) if led]
+        by_word = self.by_word
         entries += [by_word[word] for word in by_word.keys() & (set(spoken) if folded.isascii() else words(folded))]
         for entry in chain.from_iterable(entries):
-            if entry.first in folded:
-                found = _find(entry, folded)
-                if found:
-                    yield Found(entry.phrase, *found)
+            if isinstance(entry, str):
+                if entry in folded and (at := self._at(entry, folded)):
+                    yield Found(entry, *at)
+            elif entry.first in folded and (at := _with_gaps(entry, folded)):
+                yield Found(entry.phrase, *at)
+
+    def _at(self, phrase: str, folded: str) -> tuple[int, int] | None:
+        # One word must be a word of the sentence.
+        if phrase.isalpha() and phrase not in self.names:
+            return _spoken(phrase, folded)
+        return _whole(phrase, folded, 0, len(folded))
 
 
 def _place(folded: str, essence: str, at: int) -> int:
@@ -137,29 +148,18 @@ def _place(folded: str, essence: str, at: int) -> int:
     return len("".join(written)) + len(ahead[-1])
 
 
-def _pairs(phrase: str) -> set[Pair]:
-    # One object a word, not one for each place where it stands: a megabyte of the daemon's memory.
-    return {pair for part in phrase.split("*") for pair in pairwise(map(intern, _ASCII_WORD.findall(part)))}
+def usable(folded: str) -> bool:
+    """Tell whether a folded phrase can be indexed: it holds a word, and no gap at its ends."""
+    return bool(words(folded)) and ("*" not in folded or all(part.strip() for part in folded.split("*")))
 
 
-def usable(phrase: str) -> bool:
-    """Tell whether a phrase can be indexed: it holds a word, and no gap at its ends."""
-    folded = fold_phrase(phrase)
-    return bool(words(folded)) and all(part.strip() for part in folded.split("*"))
-
-
-def _find(entry: _Entry, folded: str) -> tuple[int, int] | None:
-    first, rest = entry.first, entry.rest
-    if entry.spoken:
-        return _spoken(first, folded)
-    if not rest:
-        return _whole(first, folded, 0, len(folded))
+def _with_gaps(entry: _Gapped, folded: str) -> tuple[int, int] | None:
     begin = 0
     for _ in range(_TRIES):
-        head = _whole(first, folded, begin, len(folded))
+        head = _whole(entry.first, folded, begin, len(folded))
         if head is None:
             return None
-        end = _tail(rest, folded, head[1])
+        end = _tail(entry.rest, folded, head[1])
         if end is not None:
             return head[0], end
         begin = head[1]

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from bounced.outcome import Category, Disposition
 from bounced.outcome.causes import causes
-from bounced.outcome.fold import fold_phrase, spellings
+from bounced.outcome.fold import spellings
 from bounced.outcome.phrases import usable
 from bounced.outcome.rows import BlockList, Provider, Rows, Rule, RuleError
 
@@ -147,13 +147,14 @@ class _Reading:
         return texts
 
     def _phrases(self, row: _Row, key: str, texts: tuple[str, ...]) -> tuple[str, ...]:
-        if not all(map(usable, texts)):
+        spelt = list(map(spellings, texts))
+        folded = [spelling for spelling, *_ in spelt]
+        if not all(map(usable, folded)):
             self._problem(row, key, "holds a phrase without a word, or with * at an end")
             return ()
-        folded = tuple(map(fold_phrase, texts))
         if len(set(folded)) < len(folded):
             self._problem(row, key, "holds a phrase twice")
-        return tuple(dict.fromkeys(chain(folded, *map(spellings, texts))))
+        return tuple(dict.fromkeys(chain(folded, *spelt)))
 
     def _texts(self, row: _Row, key: str) -> tuple[str, ...]:
         values = row.values.get(key, [])

@@ -59,8 +59,6 @@ class RuleSet:
     provider_domains: Mapping[str, str]
     blocklist_marks: Mapping[str, BlockList]
     blocklist_names: frozenset[str]
-    deadly: frozenset[str]
-    """Phrases that can mean a dead address."""
 
     @classmethod
     def builtin(cls) -> "RuleSet":
@@ -86,6 +84,10 @@ class RuleSet:
             )
         )
 
+    def is_deadly(self, phrase: str) -> bool:
+        """Tell whether a phrase can mean a dead address."""
+        return any(rule.disposition is Disposition.HARD for rule in self.by_phrase.get(phrase, ()))
+
     def provider_of_host(self, host: str) -> str | None:
         """Return the provider that a host belongs to, by the longest known end of its name."""
         return _by_suffix(self.provider_hosts, host)
@@ -104,9 +106,9 @@ def _builtin() -> RuleSet:
 
 
 def _index(rows: Rows) -> RuleSet:
-    by_phrase: dict[str, list[Rule]] = {}
-    by_status: dict[str, list[Rule]] = {}
-    by_reply: dict[str, list[Rule]] = {}
+    by_phrase: dict[str, tuple[Rule, ...]] = {}
+    by_status: dict[str, tuple[Rule, ...]] = {}
+    by_reply: dict[str, tuple[Rule, ...]] = {}
     for rule in rows.rules:
         if rule.phrases:
             kept, values = by_phrase, rule.phrases
@@ -114,22 +116,22 @@ def _index(rows: Rows) -> RuleSet:
             kept, values = by_status, rule.statuses
         else:
             kept, values = by_reply, rule.replies
+        alone = (rule,)  # nearly every phrase is one rule's alone
         for value in values:
-            kept.setdefault(value, []).append(rule)
+            kept[value] = kept[value] + alone if value in kept else alone
     marks = {mark: provider.id for provider in rows.providers for mark in provider.marks}
     blocklist_marks = {mark: blocklist for blocklist in rows.blocklists for mark in blocklist.marks}
     return RuleSet(
         rows=rows,
         phrases=PhraseIndex.build(by_phrase, names=[*marks, *blocklist_marks], kept=OWNING),
-        by_phrase={phrase: tuple(rules) for phrase, rules in by_phrase.items()},
-        by_status={status: tuple(rules) for status, rules in by_status.items()},
-        by_reply={reply: tuple(rules) for reply, rules in by_reply.items()},
+        by_phrase=by_phrase,
+        by_status=by_status,
+        by_reply=by_reply,
         provider_marks=marks,
         provider_hosts={host: provider.id for provider in rows.providers for host in provider.hosts},
         provider_domains={domain: provider.id for provider in rows.providers for domain in provider.domains},
         blocklist_marks=blocklist_marks,
         blocklist_names=frozenset(blocklist.name for blocklist in rows.blocklists),
-        deadly=frozenset(phrase for phrase, rules in by_phrase.items() if any(rule.disposition is Disposition.HARD for rule in rules)),
     )
 
 
