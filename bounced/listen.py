@@ -31,7 +31,11 @@ from bounced.scope import Scope
 TIMED = 16
 """The time of one in so many readings is measured: to measure each would take a third of what it measures."""
 
+_COMMA = ord(",")
 _READ = 4096
+_LEAST_READ = 512
+_SHARES = 8
+"""So many busy connections may read 4 KiB in a turn; where there are more, they share as much."""
 _MOST_UNSENT = 16384
 _BACKLOG = 1024
 _MOST_REPLIES = 16_384
@@ -107,6 +111,8 @@ class QueryDoor:
             for result in RESULTS.values():
                 metrics.LOOKUPS.count((protocol, result), 0)
         self.reads = 0
+        self.waiting = 0
+        """Connections that have read their share of this turn."""
         self._servers: list[asyncio.AbstractServer] = []
         self._connections: set[_Connection] = set()
         self._emptied = asyncio.Event()
@@ -193,16 +199,25 @@ class _Connection(asyncio.BufferedProtocol):
         self._door.forget(self)
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
-        return self._door.scratch
+        door = self._door
+        if door.waiting > _SHARES:
+            return door.scratch[: max(_LEAST_READ, _SHARES * _READ // door.waiting)]
+        return door.scratch
 
     def buffer_updated(self, nbytes: int) -> None:
         door = self._door
         began = perf_counter() if door.reads % TIMED == 0 else None
         octets = bytes(door.scratch[:nbytes])
+        if nbytes >= _LEAST_READ:
+            # There may be more, and uvloop would read up to 32 times before it turns to another connection.
+            door.waiting += 1
+            self._transport.pause_reading()
+            self._loop.call_soon(self._next_turn)
         codec = self._socketmap
-        at_once = codec is not None and codec.between and not self._questions and self._task is None
-        if at_once and codec is not None and (replies := self._replies(codec, octets)) is not None:
+        if codec is not None and not self._finished and self._task is None and (replies := self._replies(codec, octets)) is not None:
             self._send(replies)
+            if self._questions:
+                self._answer()
         elif questions := self._codec.feed(octets):
             self._questions.extend(questions)
             self._answer()
@@ -240,19 +255,21 @@ class _Connection(asyncio.BufferedProtocol):
     def _replies(self, codec: Socketmap, octets: bytes) -> bytes | None:
         """Return the replies to whole requests as most are: those that were made since the last commit, and those that are made now.
 
-        None where the octets are anything else; then nothing of them is answered.
+        None where there is anything else; then nothing of it is answered.
         """
         kept = self._door.replies.current(self._protocol)
-        if (only := kept.get(octets[:-1])) is not None:
+        if not codec.begun and (only := kept.get(octets[:-1])) is not None and octets[-1] == _COMMA:
             metrics.LOOKUPS.count((self._protocol, "clear" if only is NOT_FOUND else "suppressed"))
             return only
-        *requests, rest = octets.split(b",")
+        *requests, rest = (codec.begun + octets).split(b",")
         replies = list(map(kept.get, requests))
         missing = [place for place, reply in enumerate(replies) if reply is None]
         # Each begins where a whole one ended: what a comma within a key makes of one is not as long as it says.
         questions = [codec.usual(requests[place]) for place in missing]
-        if rest or not all(questions):
+        if not requests or not all(questions):
             return None
+        codec.begun = b""
+        self._questions.extend(codec.feed(rest))
         trouble, lasting = 0, {}
         for place, question in zip(missing, cast("list[MapCheck]", questions), strict=True):
             answer, lasts = self._check(question)
@@ -361,6 +378,11 @@ class _Connection(asyncio.BufferedProtocol):
         self._transport.write(octets)
         if self._finished:
             self._transport.close()
+
+    def _next_turn(self) -> None:
+        self._door.waiting -= 1
+        if self._task is None and not self._transport.is_closing():
+            self._go_on()
 
     def _go_on(self) -> None:
         """Read on, unless the connection is to end or the peer has to read first."""

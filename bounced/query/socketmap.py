@@ -50,24 +50,22 @@ class Socketmap:
     def __init__(self, domain: str) -> None:
         """Begin with nothing heard; `domain` is in lower case."""
         self._domain = domain
-        self._kept = b""
         self._broken = False
-        self.between = True
-        """Whether the next octet begins a request."""
+        self.begun = b""
+        """What was heard of a request that is not whole."""
 
     def feed(self, octets: bytes) -> Sequence[Question]:
         """Take the next octets of the connection."""
         if self._broken:
             return ()
         questions: list[Question] = []
-        heard, at = self._kept + octets if self._kept else octets, 0
+        heard, at = self.begun + octets if self.begun else octets, 0
         while at < len(heard) and (found := self._next(heard, at)) is not None:
             question, at = found
             questions.append(question)
             if isinstance(question, Garbled):
                 self._broken, at = True, len(heard)
-        self._kept = heard[at:]
-        self.between = not self._kept and not self._broken
+        self.begun = heard[at:]
         return questions
 
     def render(self, question: Question, answer: Answer) -> bytes:

@@ -1,6 +1,7 @@
 """The query sockets with real peers: order, back pressure, limits, drain, and never "clear" because something broke."""
 
 import asyncio
+import contextlib
 import os
 import socket
 import sqlite3
@@ -14,6 +15,7 @@ from bounced.address import AddressKey
 from bounced.consult import Consult
 from bounced.listen import QueryDoor, QuerySettings
 from bounced.policy import Policy
+from bounced.query.socketmap import NOT_FOUND
 from bounced.record import AddressRecord
 from bounced.scope import EVERYWHERE
 from bounced.store.memory import MemoryStore
@@ -122,6 +124,54 @@ async def test_many_questions_on_one_connection(wire: Wire, tmp_path: Path) -> N
         for recipient in [DEAD, LIVE, LIVE] * 200:
             mailer.check(recipient)
         assert await mailer.said(600) == ["suppressed", "clear", "clear"] * 200
+
+
+async def heard_before(door: QueryDoor, path: Path) -> int:
+    """Let 50 mailers ask 500 questions each at once, and one after them one; return how many answers they had when that one had its own."""
+    loop, question = asyncio.get_running_loop(), SocketmapWire().check(LIVE.encode(), "news")
+    await door.listen(bound(path), "socketmap")
+    with contextlib.ExitStack() as stack:
+        *busy, single = (stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(51))
+        for each in (*busy, single):
+            each.setblocking(False)
+            each.connect(str(path))
+            await loop.sock_sendall(each, question)
+            assert await loop.sock_recv(each, 65536) == NOT_FOUND
+        for each in busy:
+            assert each.send(question * 500) == 500 * len(question)
+        single.send(question)
+        assert await loop.sock_recv(single, 65536) == NOT_FOUND
+        answers = 0
+        for each in busy:
+            with contextlib.suppress(BlockingIOError):
+                answers += each.recv(1 << 20).count(NOT_FOUND)
+    await door.drain(5)
+    return answers
+
+
+async def test_who_asks_once_waits_for_a_share_of_each_flood(tmp_path: Path) -> None:
+    """However much others have sent, of each only a part is answered before the next one has its turn, and of many a smaller part."""
+    assert await heard_before(QueryDoor(consult_over(), QuerySettings()), tmp_path / "s") <= 50 * 500 / 4
+
+
+async def test_turns_without_a_bound_are_found(tmp_path: Path) -> None:
+    """Control: where one reading takes all that somebody sent, the single question waits for everything."""
+    door = QueryDoor(consult_over(), QuerySettings())
+    door.scratch = memoryview(bytearray(1 << 16))
+    door.waiting = -1000
+    assert await heard_before(door, tmp_path / "s") == 50 * 500
+
+
+async def test_what_does_not_end_as_a_request_is_none(tmp_path: Path) -> None:
+    """A request whose comma is another mark is garbled, also where the request was answered before."""
+    request = SocketmapWire().check(LIVE.encode(), "news")
+    store = await SqliteStore.open(tmp_path / "db", Policy())
+    assert store._connection is not None
+    await store._read_known(store._connection)
+    async with query_door(consult_over(store), tmp_path / "s", "socketmap"):
+        assert SocketmapWire().answers(await asked(tmp_path / "s", request)) == ["clear"]
+        assert SocketmapWire().answers(await asked(tmp_path / "s", request[:-1] + b";")) == ["trouble"]
+    await store.close()
 
 
 async def test_an_answer_that_waits_keeps_its_place(tmp_path: Path) -> None:
