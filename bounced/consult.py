@@ -20,7 +20,7 @@ from bounced.maildir import Maildir
 from bounced.policy import awaits_success
 from bounced.query import Answer, Answers, Aside, Check, CheckMany, Clear, Garbled, Question, Sign, SignedPath, Suppressed, Trouble
 from bounced.record import AddressRecord, AnyEvent, Blocked, Cause, Delivered, Released, Sent, Standing, first_block
-from bounced.returnpath import Claims, Refusal, ReturnPath
+from bounced.returnpath import EARLIEST, Claims, Refusal, ReturnPath
 from bounced.scope import EVERYWHERE, Scope
 from bounced.store import TALLY_DAYS, Overview, Place, Recorded, Store, StoreFault, Tally, Unmatched
 from bounced.store.rows import without
@@ -156,9 +156,10 @@ class Consult:
         """Sign a return path for one mail; where it is opaque, the store knows the recipient before it is handed out."""
         if question.scope not in self._return_path.scopes:
             return Trouble("this scope is not declared in the configuration")
+        if (now := self.now()) < EARLIEST:
+            return Trouble("the clock of this machine is not set")
         try:
             recipient = _key(question.recipient)
-            now = self.now()
             signed = self._return_path.sign(recipient, question.scope, now)
             if signed.opaque_id is not None:
                 await self._store.intern(signed.opaque_id, recipient)

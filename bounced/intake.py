@@ -29,7 +29,7 @@ from bounced.provenance import judge as whose
 from bounced.record import OPT_OUT, AnyEvent, Bounced, Complained, Delivered, Noticed
 from bounced.report import Action, AutomaticReply, Automation, DeliveryReport, FeedbackReport, RecipientStatus, Report, Unrecognized
 from bounced.report.reader import read
-from bounced.returnpath import Claims, Refusal, ReturnPath
+from bounced.returnpath import EARLIEST, Claims, Refusal, ReturnPath
 from bounced.store import Recorded, Store
 from bounced.trust import ClassicVerp, FeedbackMailbox, Trust, unsigned_claims
 
@@ -82,10 +82,14 @@ class Intake:
         self._clock = clock
         self._ours = ours
         self._counts = Counts()
+        self._clock_doubted = False
         self._log = structlog.get_logger("intake")
 
     def admit(self, envelope: Envelope) -> Admission:
-        """At RCPT, before any content: tell whom this recipient concerns, or why it is refused. Refusals are counted, not stored yet."""
+        """At RCPT, before any content: tell whom this recipient concerns, or why it is refused. Raises OwnFault.
+
+        Refusals are counted, not stored yet.
+        """
         local_part, _, domain = envelope.forward_path.rpartition("@")
         if not local_part and domain.lower() == "postmaster":
             return LocalMailbox("postmaster")
@@ -93,6 +97,8 @@ class Intake:
             return self._refuse(Refusal.FOREIGN, envelope)
         if local_part.lower() in _LOCAL_MAILBOXES:
             return LocalMailbox(local_part.lower())
+        if envelope.received_at < EARLIEST:
+            raise OwnFault("the clock of this machine is not set, so that no return path can be verified")
         claims = self._return_path.verify(local_part, envelope.received_at, self._store.recipient_of)
         if not isinstance(claims, Refusal):
             return claims
@@ -290,6 +296,9 @@ class Intake:
     def _refuse(self, refusal: Refusal, envelope: Envelope) -> Refusal:
         self._counts.add(refusal.value, envelope.received_at, envelope.client)
         metrics.TOKEN_FAILURES.count((refusal.value,))
+        if refusal is Refusal.FUTURE and not self._clock_doubted:
+            self._clock_doubted = True
+            self._log.error("mail.from_the_future", client=envelope.client)
         return refusal
 
     def _count(self, event: AnyEvent, recorded: Recorded) -> None:

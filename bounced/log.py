@@ -45,6 +45,8 @@ ADDRESSES = ("plain", "hashed")
 _HEAD = frozenset({"time", "level", "event"})
 _ADDRESS_FIELDS = frozenset({"rcpt", "forward_path", "final_recipient", "reverse_path"})
 _MOST_LINES = 10_000
+_MOST_WAITING = 16 << 20
+"""Octets of the lines that wait: ten thousand usual ones are a quarter of it, and one of strangers' texts may have a hundred kilobytes."""
 _MOST_AT_ONCE = 100
 _GATHERED_FOR = 0.01
 """Seconds that a line may wait for others, so that they are written together."""
@@ -95,6 +97,8 @@ class Sink:
         write = _writer(stream)
         self._write = _to_journal(write) if _is_journal(stream) else _to_stream(write)
         self._lines: deque[str] = deque()
+        # Two counts, each changed by one thread alone.
+        self._put = self._taken = 0
         self._wake = threading.Event()
         # Waits as sleep() does, which raises where the system's clock is not to be trusted; this thread must not end.
         self._never = threading.Event()
@@ -104,9 +108,10 @@ class Sink:
 
     def put(self, line: str) -> None:
         """Have a line written, or count it as dropped. Never blocks."""
-        if len(self._lines) >= _MOST_LINES:
+        if len(self._lines) >= _MOST_LINES or self._put - self._taken > _MOST_WAITING:
             self.dropped += 1
             return
+        self._put += len(line)
         self._lines.append(line)
         if not self._wake.is_set():
             self._wake.set()
@@ -130,6 +135,7 @@ class Sink:
 
     def _write_some(self) -> None:
         lines = [self._lines.popleft() for _ in range(min(len(self._lines), _MOST_AT_ONCE))]
+        self._taken += sum(map(len, lines))
         if self.dropped > self._told:
             dropped, self._told = self.dropped - self._told, self.dropped
             lines.insert(0, self._note(dropped))

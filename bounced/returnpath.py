@@ -33,6 +33,9 @@ MAX_LOCAL_PART = 64
 MAX_AGE_LIMIT = 180 * 86400
 """Seals older than this could not be told from future ones: half of the time in which the cut time comes round, less two weeks."""
 
+EARLIEST = 1_735_689_600
+"""2025-01-01, Unix seconds: before it nothing was ever signed. A clock that shows less was not set yet."""
+
 _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 _DIGITS = str.maketrans(_ALPHABET, "0123456789abcdefghijklmnopqrstuv")
 """By which a number in base32 becomes one that int() reads."""

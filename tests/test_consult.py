@@ -38,11 +38,11 @@ class BrokenStore(MemoryStore):
         raise StoreFault("the disk is gone")
 
 
-def consult(store: Store | None = None) -> Consult:
+def consult(store: Store | None = None, now: float = NOW + 0.9) -> Consult:
     return_path = ReturnPath(ring=KeyRing(()).rotated(b"k" * 32), scopes=(DEFAULT_SCOPE, NEWS))
     unread = Maildir(Path("nowhere"), quota=1)
     store = store or MemoryStore(Policy())
-    return Consult(domain="bounces.example.net", return_path=return_path, store=store, unread=unread, clock=lambda: NOW + 0.9)
+    return Consult(domain="bounces.example.net", return_path=return_path, store=store, unread=unread, clock=lambda: now)
 
 
 async def hard(store: Store, address: str) -> None:
@@ -135,6 +135,11 @@ async def test_trouble_is_never_clear() -> None:
     assert [type(answer) for answer in answers] == [Trouble] * 5
     assert not broken.healthy()
     assert consult().healthy()
+
+
+async def test_before_the_clock_is_set_nothing_is_signed() -> None:
+    """A return path of 1970 would be refused when its bounce comes: the mailer is told to come again."""
+    assert isinstance(await consult(now=86_400).sign(Sign("joe@example.org", NEWS)), Trouble)
 
 
 async def test_a_signed_path_proves_itself() -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from bounced import alarm
@@ -115,6 +116,14 @@ def test_a_genuine_return_path_is_admitted_at_every_domain_in_every_case(house: 
         admitted = house.admit(forward_path)
         assert isinstance(admitted, Claims)
         assert admitted.recipient == JOE
+
+
+def test_before_the_clock_is_set_nothing_is_refused(house: House) -> None:
+    """A machine without a battery begins in 1970, where no seal can be verified: our own fault, until the time is known."""
+    early = replace(envelope(house.signed()), received_at=86_400)
+    with pytest.raises(OwnFault, match="clock"):
+        house.intake.admit(early)
+    assert house.intake.admit(replace(early, forward_path="postmaster")) == LocalMailbox("postmaster")
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ import structlog
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bounced.log import LogSettings, message_id, setup
+from bounced.log import LogSettings, Sink, message_id, setup
 from bounced.record import Blocked, Bounced, Complained, Delivered, Noticed, Released
 from bounced.returnpath import Key, KeyRing
 
@@ -217,6 +217,19 @@ def test_stuck_reader_stops_nobody() -> None:
     told = [line["lines"] for line in found if line["event"] == "log.dropped"]
     assert sum(told) == dropped
     assert len(found) - len(told) + dropped == 12_000
+
+
+def test_stuck_reader_costs_little_memory() -> None:
+    """While nobody reads, what waits is bounded in octets too: strangers' texts make lines of many kilobytes."""
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as stream:
+        sink = Sink(stream, str)
+        for _ in range(1_000):
+            sink.put("x" * 100_000)
+        # What the thread took and cannot write is no part of the queue.
+        assert sink.dropped > 1_000 - (16 << 20) // 100_000 - 2 * 100
+        os.close(reader)
+        sink.close(timeout=30)
 
 
 def test_stuck_reader_does_not_keep_us_from_ending() -> None:

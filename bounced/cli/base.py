@@ -6,12 +6,13 @@ For: the modules of this package. Never: a command.
 import http.client
 import ipaddress
 import json
+import os
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import urlencode
 
 import click
@@ -150,6 +151,15 @@ def when(at: int) -> str:
 def plain(text: str) -> str:
     """Make strangers' words safe for a terminal: what is not printable is shown as an escape."""
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in text)
+
+
+def fresh(path: Path) -> BinaryIO:
+    """Open a new file to write, which we alone may read; what is there goes, and no link is followed. Raises OSError.
+
+    For drafts: whoever may write to the directory could have laid a link there, or a file of his own.
+    """
+    path.unlink(missing_ok=True)
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
 
 
 def reason_of(standing: Answer) -> str:

@@ -18,7 +18,7 @@ from typing import BinaryIO
 import click
 
 from bounced.address import AddressError, Mailbox
-from bounced.cli.base import Answer, ask, pages, stream, when
+from bounced.cli.base import Answer, ask, fresh, pages, stream, when
 from bounced.fault import OperatorFault, OwnFault
 
 _WATCH_SECONDS = 60
@@ -61,7 +61,7 @@ def write(file: Path, form: str, scope: str | None, blocks: Iterable[Answer]) ->
     left_out = [0]
     draft = file.with_name(f".{file.name}.new")
     try:
-        with draft.open("wb") as stream:
+        with fresh(draft) as stream:
             os.fchmod(stream.fileno(), file.stat().st_mode & 0o777 if file.exists() else _MODE)
             count = _FORMS[form](stream, scope, blocks, left_out)
             stream.flush()

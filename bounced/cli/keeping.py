@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from bounced import config
-from bounced.cli.base import octets
+from bounced.cli.base import fresh, octets
 from bounced.fault import OperatorFault
 
 
@@ -24,7 +24,7 @@ def backup(config_file: Path, file: Path) -> None:
 
     draft = file.with_name(f"{file.name}.part")
     try:
-        with open(draft, "wb", opener=_private) as copy:
+        with fresh(draft) as copy:
             copy.writelines(octets(config_file, "/v1/backup"))
             copy.flush()
             os.fsync(copy.fileno())
@@ -57,7 +57,3 @@ def restore(config_file: Path, file: Path) -> None:
         click.echo(f"the old database is {old}; what came after the backup is known there alone")
     if not settings.return_path.key_file.exists():
         click.echo(f"restore the keys too before you start: {settings.return_path.key_file}", err=True)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

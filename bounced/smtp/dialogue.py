@@ -160,7 +160,7 @@ class Dialogue:
         admission = self._terms.intake.admit(envelope)
         if isinstance(admission, LocalMailbox) and not self._terms.may_keep(client):
             return reply.TOO_OFTEN
-        self._put_off = put_off
+        self._put_off = put_off or admission is Refusal.FUTURE
         if isinstance(admission, Refusal):
             return reply.REFUSED[admission]
         self._recipients.append((envelope, admission))

@@ -62,9 +62,14 @@ def _is_port(text: str) -> bool:
 
 def _address(text: str, family: str) -> str:
     try:
-        return str(ipaddress.IPv4Address(text) if family == "TCP4" else ipaddress.IPv6Address(text.partition("%")[0]))
+        return _spelled(ipaddress.IPv4Address(text) if family == "TCP4" else ipaddress.IPv6Address(text.partition("%")[0]))
     except ValueError:
         raise ProxyError from None
+
+
+def _spelled(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+    # A proxy that listens for both families on one socket tells all of IPv4 as one /64, and limits go by that.
+    return str(address.ipv4_mapped or address) if isinstance(address, ipaddress.IPv6Address) else str(address)
 
 
 def _version_2(octets: bytes) -> Header | None:
@@ -80,4 +85,4 @@ def _version_2(octets: bytes) -> Header | None:
         return Header(None, 16 + length)
     if length < 2 * size + 4:
         raise ProxyError
-    return Header(str(ipaddress.ip_address(octets[16 : 16 + size])), 16 + length)
+    return Header(_spelled(ipaddress.ip_address(octets[16 : 16 + size])), 16 + length)

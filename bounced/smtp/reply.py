@@ -32,7 +32,8 @@ REFUSED = {
     Refusal.FORGED: b"550 5.1.1 this return path was not signed here\r\n",
     Refusal.UNKNOWN_KEY: b"550 5.1.1 this return path was not signed here\r\n",
     Refusal.EXPIRED: b"550 5.1.1 this return path has expired\r\n",
-    Refusal.FUTURE: b"550 5.1.1 this return path is not valid yet\r\n",
+    # We signed it: the clock is wrong here, or was where it was signed.
+    Refusal.FUTURE: b"451 4.3.0 this return path is not valid yet, please try again later\r\n",
     Refusal.FORGOTTEN: b"550 5.1.1 this return path is not known any more\r\n",
 }
 LAST_WORDS = {

@@ -28,11 +28,15 @@ def version_2(family: int, addresses: bytes, command: int = 0x21) -> bytes:
 
 IPV4 = socket.inet_aton("192.0.2.25") + socket.inet_aton("198.51.100.1") + struct.pack(">HH", 4711, 25)
 IPV6 = socket.inet_pton(socket.AF_INET6, "2001:db8::25") + socket.inet_pton(socket.AF_INET6, "::1") + struct.pack(">HH", 4711, 25)
+IPV4_AS_IPV6 = bytes(10) + b"\xff\xff" + socket.inet_aton("192.0.2.25") + IPV6[16:]
 EXTRA = b"\x04\x00\x03abc"  # what a proxy may add: type, length, value
 
 HEADERS = {
     b"PROXY TCP4 192.0.2.25 198.51.100.1 4711 25\r\n": "192.0.2.25",
     b"PROXY TCP6 2001:DB8:0::25 ::1 4711 25\r\n": "2001:db8::25",
+    # A proxy that listens on one socket for both families (haproxy: bind :::25 v4v6).
+    b"PROXY TCP6 ::ffff:192.0.2.25 ::ffff:198.51.100.1 4711 25\r\n": "192.0.2.25",
+    version_2(0x21, IPV4_AS_IPV6): "192.0.2.25",
     b"PROXY UNKNOWN\r\n": None,
     b"PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n": None,
     version_2(0x11, IPV4): "192.0.2.25",

@@ -81,6 +81,19 @@ def test_a_backup_is_private_and_names_the_keys(daemon: Daemon, tmp_path: Path) 
     assert not list(daemon.home.glob("*.copying*"))
 
 
+def test_a_backup_into_a_directory_of_strangers_follows_no_link(daemon: Daemon, tmp_path: Path) -> None:
+    """What somebody has laid where the draft goes is neither written through nor kept as it is, with permissions of his."""
+    victim, backup = tmp_path / "victim", tmp_path / "backup"
+    victim.write_text("precious")
+    (tmp_path / "backup.part").symlink_to(victim)
+
+    daemon.tell("backup", str(backup))
+
+    assert victim.read_text() == "precious"
+    assert not backup.is_symlink()
+    assert backup.stat().st_mode & 0o777 == 0o600
+
+
 def test_a_backup_that_cannot_be_taken_leaves_the_last_one(daemon: Daemon, tmp_path: Path) -> None:
     """Without a daemon, exit code 69 and yesterday's backup is as it was."""
     backup = tmp_path / "backup"
