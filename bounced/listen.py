@@ -111,8 +111,9 @@ class QueryDoor:
             for result in RESULTS.values():
                 metrics.LOOKUPS.count((protocol, result), 0)
         self.reads = 0
+        self.share = _READ
         self.waiting = 0
-        """Connections that have read their share of this turn."""
+        """Connections that have read their share of this turn; `share` is that of the next one, in octets."""
         self._servers: list[asyncio.AbstractServer] = []
         self._connections: set[_Connection] = set()
         self._emptied = asyncio.Event()
@@ -200,16 +201,18 @@ class _Connection(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
         door = self._door
-        if door.waiting > _SHARES:
-            return door.scratch[: max(_LEAST_READ, _SHARES * _READ // door.waiting)]
-        return door.scratch
+        door.share = _READ
+        if door.waiting <= _SHARES:
+            return door.scratch
+        door.share = max(_LEAST_READ, _SHARES * _READ // door.waiting)
+        return door.scratch[: door.share]
 
     def buffer_updated(self, nbytes: int) -> None:
         door = self._door
         began = perf_counter() if door.reads % TIMED == 0 else None
         octets = bytes(door.scratch[:nbytes])
-        if nbytes >= _LEAST_READ:
-            # There may be more, and uvloop would read up to 32 times before it turns to another connection.
+        if nbytes == door.share:
+            # There is more, and uvloop would read up to 32 times before it turns to another connection.
             door.waiting += 1
             self._transport.pause_reading()
             self._loop.call_soon(self._next_turn)
