@@ -28,7 +28,7 @@ _WORD = re.compile(r"[a-z0-9]+|[^\W\x00-\x7f]+")
 _UNSPACED = re.compile(r"[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u9fff\uac00-\ud7a3\uf900-\ufaff]")
 
 
-# Who judges a text and who looks for its provider fold it one after the other.
+# Who judges a text and who quotes it fold it one after the other.
 @lru_cache(maxsize=4)
 def fold(text: str) -> str:
     """Return the first MAX_TEXT characters of `text` in the form that phrases are written in."""

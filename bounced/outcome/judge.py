@@ -100,13 +100,16 @@ class Judgement:
 
 def judge(recipient: RecipientStatus, reporting_mta: str | None, rules: RuleSet) -> Outcome:
     """Tell what a recipient's status means. Total."""
-    text = recipient.diagnostic
-    short = len(text) <= _MEMORABLE
-    said = (_said if short else _said.__wrapped__)(rules, recipient.action, recipient.status, recipient.reply, text)
+    said = _said_by(recipient, rules)
     seen = said.seen
     providers = _providers(seen, recipient, reporting_mta, rules)
-    verdict = (_verdict if short else _verdict.__wrapped__)(rules, seen, seen.heeded & providers)
+    verdict = (_verdict if len(recipient.diagnostic) <= _MEMORABLE else _verdict.__wrapped__)(rules, seen, seen.heeded & providers)
     return _outcome(verdict, said, providers, rules)
+
+
+def marked(recipient: RecipientStatus, rules: RuleSet) -> frozenset[str]:
+    """Return the providers whose mark stands in what was said of a recipient."""
+    return _said_by(recipient, rules).seen.marked
 
 
 def weigh(recipient: RecipientStatus, reporting_mta: str | None, rules: RuleSet) -> Judgement:
@@ -174,6 +177,12 @@ class _Verdict(NamedTuple):
     code: str
     status: str | None
     lists: tuple[Found, ...]
+
+
+def _said_by(recipient: RecipientStatus, rules: RuleSet) -> _Said:
+    text = recipient.diagnostic
+    said = _said if len(text) <= _MEMORABLE else _said.__wrapped__
+    return said(rules, recipient.action, recipient.status, recipient.reply, text)
 
 
 @lru_cache(maxsize=1024)

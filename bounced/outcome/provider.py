@@ -7,7 +7,7 @@ import re
 from functools import lru_cache
 
 from bounced.address import AddressKey
-from bounced.outcome.fold import fold
+from bounced.outcome.judge import marked
 from bounced.outcome.ruleset import RuleSet
 from bounced.report import RecipientStatus
 
@@ -23,8 +23,9 @@ def provider_of(recipient: RecipientStatus | None, mailbox: AddressKey, rules: R
     """
     host = _host(recipient.remote_mta if recipient else None)
     domain = mailbox.rpartition("@")[2]
-    known = (host and rules.provider_of_host(host)) or rules.provider_of_domain(domain)
-    known = known or (_marked(recipient.diagnostic, rules) if recipient else None)
+    known = _by_name(rules, host, domain)
+    if known is None and recipient is not None and (marks := marked(recipient, rules)):
+        known = next(provider.id for provider in rules.rows.providers if provider.id in marks)
     return known or (registrable(host) if host else domain)
 
 
@@ -42,9 +43,6 @@ def _host(field: str | None) -> str:
     return words[0].rstrip(".") if words and _HOST.fullmatch(words[0].rstrip(".")) else ""
 
 
-def _marked(text: str, rules: RuleSet) -> str | None:
-    folded = fold(text)
-    for mark, provider in rules.provider_marks.items():
-        if mark in folded:
-            return provider
-    return None
+@lru_cache(maxsize=1024)
+def _by_name(rules: RuleSet, host: str, domain: str) -> str | None:
+    return (rules.provider_of_host(host) if host else None) or rules.provider_of_domain(domain)

@@ -19,6 +19,7 @@ GSMTP = "550-5.1.1 The email account that you tried to reach does not exist. a1-
         ("ada@firm.example", "dns; ASPMX.L.GOOGLE.COM. (192.0.2.1, the server for the domain)", "", "google"),
         ("ada@firm.example", "aspmx.l.google.com", "", "google"),
         ("ada@firm.example", None, GSMTP, "google"),
+        ("ada@biofresh.example", None, "550 5.1.1 <ada@biofresh.example>: no such user", "biofresh.example"),
         ("ada@firm.example", "dns; [192.0.2.1]", GSMTP, "google"),
         ("ada@gmail.com", "dns; mx.example.net", "", "google"),
         ("ada@firm.example", "dns; aspmx.l.google.com", "said by protection.outlook.com", "google"),
