@@ -43,6 +43,7 @@ LEVELS = ("debug", "info", "warning", "error")
 ADDRESSES = ("plain", "hashed")
 
 _HEAD = frozenset({"time", "level", "event"})
+_NO_FIELD = frozenset({"time"})
 _ADDRESS_FIELDS = frozenset({"rcpt", "forward_path", "final_recipient", "reverse_path"})
 _MOST_LINES = 10_000
 _MOST_WAITING = 16 << 20
@@ -265,7 +266,7 @@ class _Render:
             # DEL is the one control character that JSON does not escape.
             line = json.dumps({"time": _now(), **tamed}).replace("\x7f", "\\u007f")
         else:
-            words = [_word(name, value) for name, value in event.items() if name not in _HEAD]
+            words = _words(event, _HEAD)
             name = _escaped(_cut(str(event["event"])))
             line = " ".join((name, *words) if self.journal else (_now(), event["level"], name, *words))
         return _entry(event, line) if self.journal else line
@@ -278,7 +279,7 @@ def _entry(event: Line, line: str) -> str:
     """
     known, priority = message_id(_cut(str(event["event"]))), _PRIORITY[event["level"]]
     head = f"MESSAGE={line}\nPRIORITY={priority}\nSYSLOG_IDENTIFIER=bounced\nMESSAGE_ID={known}"
-    return head + "".join([_field(name, value) for name, value in event.items() if name != "time"])
+    return head + "".join(_fields(event, _NO_FIELD))
 
 
 @lru_cache(256)
@@ -287,18 +288,6 @@ def message_id(event: str) -> str:
     return hashlib.sha256(f"bounced {event}".encode("ascii", "backslashreplace")).hexdigest()[:32]
 
 
-def _recalled(spell: Callable[[str, _Scalar], str]) -> Callable[[str, object], str]:
-    """Tame values, and remember how short ones are spelled: most of a line's were in the line before."""
-    known = lru_cache(maxsize=1024, typed=True)(spell)
-
-    def word(name: str, value: object) -> str:
-        short = (type(value) is str and len(value) < _SHORTEST_TOKEN) or type(value) in _TAME
-        return known(name, value) if short else spell(name, _tamed(value))
-
-    return word
-
-
-@_recalled
 def _word(name: str, value: _Scalar) -> str:
     match value:
         case None:
@@ -312,11 +301,30 @@ def _word(name: str, value: _Scalar) -> str:
     return f"{name}={value}" if _BARE.fullmatch(value) else f'{name}="{_escaped(value)}"'
 
 
-@_recalled
 def _field(name: str, value: _Scalar) -> str:
     name = f"BOUNCED_{name.upper()}"
     plain = "" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
     return f"\n{name}={_escaped(plain)}" if _FIELD.fullmatch(name) else ""
+
+
+def _recalled(spell: Callable[[str, _Scalar], str]) -> Callable[[Line, frozenset[str]], list[str]]:
+    """Tame the values of a line, and remember how short ones are spelled: most of them were in the line before."""
+    known = lru_cache(maxsize=1024, typed=True)(spell)
+
+    def words(event: Line, leave_out: frozenset[str]) -> list[str]:
+        return [
+            known(name, value)
+            if type(value) in _TAME or (type(value) is str and len(value) < _SHORTEST_TOKEN)
+            else spell(name, _tamed(value))
+            for name, value in event.items()
+            if name not in leave_out
+        ]
+
+    return words
+
+
+_words = _recalled(_word)
+_fields = _recalled(_field)
 
 
 def _escaped(text: str) -> str:
