@@ -9,6 +9,7 @@ Where it was, it also says what the closed file looked like: a file that still l
 (bounced/store/scrub.py); any other is read as a whole first.
 """
 
+import errno
 import fcntl
 import glob
 import hashlib
@@ -21,6 +22,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from bounced.fault import OperatorFault
+from bounced.store import StoreFault
 
 SCHEMA = Path(__file__).parent / "schema"
 """The migrations, NNNN.sql, applied in the order of their numbers."""
@@ -134,13 +136,16 @@ def sync_directory(path: Path) -> None:
 
 
 def open_claimed(path: Path, claim: Claim) -> sqlite3.Connection:
-    """Open the claimed database for writing: create it if it never was, check and migrate it if it was. Raises OperatorFault."""
+    """Open the claimed database for writing: create it if it never was, check and migrate it if it was.
+
+    Raises OperatorFault; StoreFault for what may pass, such as a full disk.
+    """
     state = claim.state
     if state is State.RESTORING:
         raise OperatorFault(f"{path} is half restored", "run `bounced restore` again")
     if state is State.DAMAGED:
         raise OperatorFault(f"{path} was found damaged while it was served", f"{RESTORE}; 'open' in the .state file has it checked again")
-    with _told_as_faults(path):
+    with told_as_faults(path):
         if not path.exists():
             if state is not State.FRESH:
                 raise OperatorFault(f"{path} is missing, and it had been there", RESTORE)
@@ -165,20 +170,37 @@ def open_claimed(path: Path, claim: Claim) -> sqlite3.Connection:
     return connection
 
 
+_PASSING = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM}
+_FORBIDDEN = {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_CANTOPEN}
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+_ALLOW = "check the directory and the files in it, their owner and mode, and whether the file system can be written"
+
+
 @contextmanager
-def _told_as_faults(path: Path) -> Iterator[None]:
-    """Tell what SQLite and the system raise as one line for the operator."""
+def told_as_faults(path: Path) -> Iterator[None]:
+    """Tell what SQLite and the system raise as one line for the operator. Raises StoreFault where it may pass, else OperatorFault."""
     try:
         yield
     except sqlite3.DatabaseError as error:
-        raise OperatorFault(f"{path} cannot be used: {sqlite_words(error)}", RESTORE) from None
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        if code == sqlite3.SQLITE_FULL:
+            raise StoreFault(f"there is no room on the disk to open {path}") from None
+        problem = f"{path} cannot be used: {sqlite_words(error)}"
+        if code in _PASSING:
+            raise StoreFault(problem) from None
+        raise OperatorFault(problem, _ALLOW if code in _FORBIDDEN else RESTORE) from None
     except OSError as error:
-        raise OperatorFault(f"cannot open {path}: {error.strerror}", "check the directory, its owner and its mode") from None
+        if error.errno in _NO_ROOM:
+            raise StoreFault(f"there is no room on the disk to open {path}") from None
+        raise OperatorFault(f"cannot open {path}: {error.strerror}", _ALLOW) from None
 
 
 def open_reader(path: Path) -> sqlite3.Connection:
-    """Open the database for reading, in a process that does not write it, whether or not one does. Raises OperatorFault."""
-    with _told_as_faults(path):
+    """Open the database for reading, in a process that does not write it, whether or not one does.
+
+    Raises OperatorFault, StoreFault.
+    """
+    with told_as_faults(path):
         if not path.exists():
             raise OperatorFault(f"{path} is not there", "it is made by the process that writes, at its first start")
         state = written_state(path)

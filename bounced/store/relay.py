@@ -108,7 +108,7 @@ class RelayedStore(Lookups):
         self._identity = _identity(self._path)
         try:
             self._connection = files.open_reader(self._path)
-        except OperatorFault as fault:
+        except (OperatorFault, StoreFault) as fault:
             self._closed_because = str(fault)
 
 

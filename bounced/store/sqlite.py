@@ -70,7 +70,7 @@ class _Writer:
         self._copies = itertools.count()
 
     async def start(self) -> None:
-        """Open the database and begin to serve. Raises OperatorFault."""
+        """Open the database and begin to serve. Raises OperatorFault, StoreFault."""
         await self._connect(partial(files.open_claimed, self._path, self._claim))
         self._task = asyncio.create_task(self._serve(), name="store writer")
 

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ import pytest
 from bounced.fault import OperatorFault
 from bounced.outcome import Disposition
 from bounced.policy import Policy
-from bounced.store import files
+from bounced.store import StoreFault, files
 from bounced.store.sqlite import SqliteStore
 from tests.store.events import ANNA, BERT, bounced
 
@@ -299,6 +300,25 @@ files.migrate(connection, directory)
 connection.close()
 print(seen)
 """
+
+
+def test_what_is_no_damage_is_not_called_so(tmp_path: Path) -> None:
+    """A full disk and a foreign lock pass, and a file that we may not write wants another owner: nobody is told to throw the list away."""
+    path = tmp_path / "bounced.db"
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as connection:
+        connection.execute("CREATE TABLE t (x)")
+        connection.execute("PRAGMA max_page_count = 2")
+        with pytest.raises(StoreFault, match="no room"), files.told_as_faults(path):
+            connection.execute("INSERT INTO t VALUES (zeroblob(100000))")
+        with closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(StoreFault, match="SQLITE_BUSY"), files.told_as_faults(path):
+                connection.execute("BEGIN IMMEDIATE")
+        connection.execute("PRAGMA query_only = ON")
+        with pytest.raises(OperatorFault, match="SQLITE_READONLY") as caught, files.told_as_faults(path):
+            connection.execute("DELETE FROM t")
+    assert "owner" in caught.value.hint
+    assert files.RESTORE not in caught.value.hint
 
 
 def test_a_migration_survives_kill_at_each_statement(sound: Path, tmp_path: Path) -> None:

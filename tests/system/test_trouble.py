@@ -112,6 +112,26 @@ def test_a_full_disk_puts_bounces_off_while_lookups_go_on(small_disk: Path, min_
         until(lambda: taken_again(daemon, mint), "a bounce to be taken again", shown=daemon.log)
 
 
+def test_a_start_on_a_full_disk_is_tried_again(small_disk: Path) -> None:
+    """Killed on a disk without room, it ends with exit code 75, so that systemd tries again, and not 78; with room all is there."""
+    ballast = small_disk / "ballast"
+    ballast.write_bytes(bytes(256 << 10))
+    with alive(database=small_disk / "bounced.db", settings={"smtp": {"min_free": "0B"}}) as daemon:
+        load = until_refused(daemon, Mint(daemon))
+        daemon.kill()
+        with (small_disk / "rest").open("wb", buffering=0) as rest, contextlib.suppress(OSError):
+            while rest.write(bytes(4096)) == 4096:
+                pass
+
+        with pytest.raises(AssertionError, match=r"exit 75:(.|\n)*there is no room"):
+            daemon.start()
+
+        ballast.unlink()
+        daemon.start()
+        with Mailer(daemon.door("socketmap")) as mailer:
+            assert mailer.missing(load.acknowledged) == []
+
+
 def test_answering_before_the_commit_is_found_out_by_a_full_disk(small_disk: Path) -> None:
     """Control: a daemon that answers before COMMIT says 250 to what no longer fits."""
     with alive(
