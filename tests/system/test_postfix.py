@@ -26,7 +26,7 @@ from tests.system.dropin import dropin, here, main_cf, master_cf
 from tests.system.mail import NO_SUCH_USER, report
 from tests.system.postfix import Postfix
 from tests.system.refuser import Refuser
-from tests.system.waiting import until
+from tests.system.waiting import PATIENCE, until
 
 FAIL_OPEN = main_cf("postfix/policy-open.cf")
 FAIL_CLOSED = main_cf("postfix/policy-closed.cf")
@@ -474,7 +474,26 @@ def test_the_transport_map_catches_mail_by_sendmail(place: Path, need_postfix: N
         town.daemon.start()
         # trivial-rewrite(8) asks a map that failed again only half a minute later; a new one of it asks at once.
         town.postfix.reload()
-        until(lambda: late in {taken for _, taken in town.remote.taken}, "the mail that waited", shown=town.log)
+        until(lambda: late in {taken for _, taken in town.remote.taken}, "the mail that waited", 2 * PATIENCE, shown=town.log)
+
+
+def test_a_hung_transport_map_holds_all_mail(place: Path, need_postfix: None, name: Callable[[str], str]) -> None:
+    """While the daemon hangs, mail by sendmail(1) waits and MAIL gets no answer, of whomever it is; when it goes on, so does all of it."""
+    with founded(place / "held", "smtp", {"open": {}}, {}, transport_map="postfix/transport.cf") as town:
+        queued = name("live")
+        town.daemon.signal(signal.SIGSTOP)
+        town.postfix.submit("script@sender.example", queued)
+        with town.postfix.connect("open") as session:
+            session.ehlo()
+            session.putcmd("mail", "from:<news@sender.example>")
+            assert session.sock is not None
+            # Longer than the limits of the other recipes.
+            early, _, _ = select.select([session.sock], [], [], 4)
+            assert not early
+            assert not town.remote.taken
+            town.daemon.signal(signal.SIGCONT)
+            assert session.getreply()[0] == 250
+        until(lambda: queued in {taken for _, taken in town.remote.taken}, "the mail that waited", shown=town.log)
 
 
 COPIES = {"notify_classes": "bounce", "bounce_notice_recipient": f"postmaster@{DOMAIN}"}
