@@ -159,12 +159,12 @@ def _key_ring(config: Config) -> KeyRing:
 
 async def _build(config: Config, ring: KeyRing, stack: contextlib.AsyncExitStack, role: Role, end: asyncio.Future[None]) -> _Parts:
     """Build what takes bounces, from the inside out, so that the stack takes down from the outside in: chores, last counts, store."""
-    store = await SqliteStore.open(config.store.database, policy_of(config))
-    stack.push_async_callback(store.close)
-    return_path = _return_path(config, ring)
     kept = config.kept
     unread = Maildir(kept.unread, kept.quota, kept.retention)
     archive = Archive(kept.archive, kept.archive_quota, kept.retention) if kept.archive else None
+    store = await SqliteStore.open(config.store.database, policy_of(config), [unread, archive] if archive else [unread])
+    stack.push_async_callback(store.close)
+    return_path = _return_path(config, ring)
     intake = Intake(
         domains=config.return_path.domains,
         return_path=return_path,

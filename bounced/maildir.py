@@ -9,6 +9,7 @@ import itertools
 import os
 import socket
 import time
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,6 +64,16 @@ class Maildir:
             except OSError as error:
                 raise OwnFault(f"cannot tidy {self._path}: {error.strerror}") from error
 
+    async def forget(self, names: Callable[[bytes], bool]) -> None:
+        """Remove each message of which `names` is true. Raises OwnFault."""
+        try:
+            named = await asyncio.to_thread(lambda: [file for file in self._kept() if names(_content(file))])
+            async with self._lock:
+                for file in named:
+                    file.unlink(missing_ok=True)
+        except OSError as error:
+            raise OwnFault(f"cannot erase from {self._path}: {error.strerror}") from error
+
     def _write(self, content: bytes) -> Path:
         if self._retention is not None:
             content = gzip.compress(content, mtime=0)
@@ -99,6 +110,15 @@ class Maildir:
                 return
             file.unlink(missing_ok=True)
             excess -= found[file].st_size
+
+
+def _content(file: Path) -> bytes:
+    """Return a message; nothing of one that somebody took away, or that is no gzip file though it is called so."""
+    try:
+        octets = file.read_bytes()
+        return gzip.decompress(octets) if file.suffix == ".gz" else octets
+    except (FileNotFoundError, EOFError, gzip.BadGzipFile, zlib.error):
+        return b""
 
 
 def _private(path: str, flags: int) -> int:

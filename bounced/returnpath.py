@@ -209,7 +209,7 @@ class ReturnPath:
         opaque_id = None
         # Two dots in a row are no dot-string (RFC 5321 section 4.1.2), though some mailboxes have them.
         if len(named) > _NAMED or ".." in named or not _PLAIN.fullmatch(named):
-            named = opaque_id = _opaque_id(recipient)
+            named = opaque_id = opaque_id_of(recipient)
         mac = _base32(_mac(key.secret, now, scope, named))
         return Signed(f"b+{_cut_time(now)}{key.id}{_tag(scope)}{mac}+{named}", opaque_id)
 
@@ -255,7 +255,8 @@ def _tag(scope: Scope) -> str:
     return _ALPHABET[hashlib.sha256(scope.encode()).digest()[0] & 31]
 
 
-def _opaque_id(recipient: AddressKey) -> str:
+def opaque_id_of(recipient: AddressKey) -> str:
+    """Return what stands for a recipient that a return path does not name."""
     return _base32(hashlib.sha256(f"bounced opaque 1\0{recipient}".encode()).digest()[:_MAC_OCTETS])
 
 

@@ -1,5 +1,6 @@
 """The archive of returned mail: whole, compressed, bounded in size and age."""
 
+import asyncio
 import gzip
 import time
 from pathlib import Path
@@ -17,6 +18,18 @@ def octets(directory: Path) -> int:
 
 def contents(directory: Path) -> list[bytes]:
     return [found.content for found in messages_in([str(directory)])]
+
+
+def segments(directory: Path) -> dict[str, tuple[int, int, bytes]]:
+    """What lies there: by name the time of the last change, the mode, the octets."""
+    files = ((file, file.stat()) for file in directory.iterdir())
+    return {file.name: (found.st_mtime_ns, found.st_mode & 0o777, file.read_bytes()) for file, found in files}
+
+
+def cut_short(directory: Path) -> None:
+    """Take the last octets of the one segment away."""
+    (segment,) = directory.iterdir()
+    segment.write_bytes(segment.read_bytes()[:-10])
 
 
 async def test_what_goes_in_comes_out(tmp_path: Path) -> None:
@@ -71,3 +84,49 @@ async def test_what_is_too_old_goes(tmp_path: Path) -> None:
 
     await archive.tidy(int(written) + 90 * DAY + 10)
     assert contents(tmp_path) == []
+
+
+async def test_who_is_forgotten_is_taken_out(tmp_path: Path) -> None:
+    """Messages that name somebody go from every segment, others stay as they lie, and how old a segment is stays too."""
+    archive = Archive(tmp_path, 1 << 20, 90 * DAY)
+    for number in range(60):
+        await archive.keep(b"Subject: %d\n\nto %s\n" % (number, b"anna" if number % 3 == 0 else b"bert"), NOW + number % 2 * DAY)
+    before = segments(tmp_path)
+
+    await archive.forget(lambda content: b"to nobody" in content)
+    assert segments(tmp_path) == before
+    await archive.forget(lambda content: b"to anna" in content)
+
+    assert {name: found[:2] for name, found in segments(tmp_path).items()} == {name: found[:2] for name, found in before.items()}
+    assert sorted(int(content.split()[1]) for content in contents(tmp_path)) == [number for number in range(60) if number % 3]
+    await archive.keep(b"Subject: 99\n\nto anna\n", NOW + DAY)
+    assert len(contents(tmp_path)) == 41
+
+
+async def test_mail_that_comes_meanwhile_stays(tmp_path: Path) -> None:
+    """What is added to a segment while it is searched is in it afterwards, once."""
+    archive = Archive(tmp_path, 1 << 20, 90 * DAY)
+    for number in range(20):
+        await archive.keep(b"Subject: %d\n\nto anna\n" % number, NOW)
+    loop = asyncio.get_running_loop()
+
+    def names(content: bytes) -> bool:
+        if b"Subject: 7\n" in content:
+            asyncio.run_coroutine_threadsafe(archive.keep(b"Subject: 20\n\nto bert\n", NOW), loop).result()
+        return b"to anna" in content
+
+    await archive.forget(names)
+
+    assert contents(tmp_path) == [b"Subject: 20\n\nto bert\n"]
+
+
+async def test_what_cannot_be_unpacked_is_not_left_behind(tmp_path: Path) -> None:
+    """A segment that a crash cut short keeps what is whole; of the rest nobody can say whom it names, and it goes."""
+    archive = Archive(tmp_path, 1 << 20, 90 * DAY)
+    for number in range(3):
+        await archive.keep(b"Subject: %d\n\nto bert\n" % number, NOW)
+    cut_short(tmp_path)
+
+    await archive.forget(lambda _: False)
+
+    assert [int(content.split()[1]) for content in contents(tmp_path)] == [0, 1]

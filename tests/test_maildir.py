@@ -138,3 +138,17 @@ async def test_what_has_a_time_lies_compressed_and_goes(tmp_path: Path) -> None:
         await one.tidy()
     assert await maildir.count() == 0
     assert await forever.count() == 1
+
+
+async def test_who_is_forgotten_is_removed(tmp_path: Path) -> None:
+    """Messages that name somebody go, compressed or not, read or not; others stay, also such as are no message."""
+    for maildir in (Maildir(tmp_path, quota=1 << 20), Maildir(tmp_path, quota=1 << 20, retention=86_400)):
+        for content in (b"to anna", b"to bert"):
+            await maildir.keep(content)
+    (tmp_path / "cur" / "0.seen").write_bytes(b"to anna")
+    (tmp_path / "cur" / "1.odd.gz").write_bytes(b"no gzip: to anna")
+
+    await Maildir(tmp_path, quota=1 << 20).forget(lambda content: b"to anna" in content)
+
+    left = sorted(file.read_bytes() for part in ("new", "cur") for file in (tmp_path / part).iterdir())
+    assert left == sorted([b"to bert", gzip.compress(b"to bert", mtime=0), b"no gzip: to anna"])

@@ -161,6 +161,6 @@ def list_(config_file: Path, cause: str | None, scope: str | None, json_: bool) 
 @reason_
 @click.pass_obj
 def forget(config_file: Path, address: str, reason: str) -> None:
-    """Erase every trace of ADDRESS from the database. If it is blocked, it stays so, known by a keyed hash alone."""
+    """Erase every trace of ADDRESS from database and kept mail. If it is blocked, it stays so, known by a keyed hash alone."""
     answer = ask(config_file, "POST", "/v1/forget", given(address=address, reason=reason), LONG_SECONDS)
     click.echo("forgotten; still suppressed, by a keyed hash" if answer["suppressed"] else "forgotten")

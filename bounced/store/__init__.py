@@ -121,7 +121,7 @@ class Store(Protocol):
         ...
 
     async def forget(self, key: AddressKey) -> None:
-        """Erase an address: its events, standings, opaque ids, holds, and its mention in what is kept of others.
+        """Erase an address: its events, standings, opaque ids, holds, its mention in what is kept of others, and kept mail that names it.
 
         When it returns, no file of the store has the address any more. Durable in parts: what is cut short is finished by saying it again.
         """

@@ -8,7 +8,7 @@ import json
 import re
 import string
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -34,6 +34,7 @@ from bounced.record import (
     Sent,
     Standing,
 )
+from bounced.returnpath import opaque_id_of
 from bounced.scope import Scope
 from bounced.store import Tally, Unmatched
 
@@ -298,6 +299,18 @@ def _cut(text: str, needle: str, before: str) -> str:
             kept = end
         found = end
     return "".join((*parts, text[kept:]))
+
+
+def naming(key: AddressKey) -> Callable[[bytes], bool]:
+    """Return what tells whether mail, as it came, names an address, or goes to a return path of it."""
+    local_part, opaque = key.rpartition("@")[0].encode(), opaque_id_of(key).encode()
+
+    def names(content: bytes) -> bool:
+        folded = content.lower()
+        # Nearly all mail is told by the fast search for either.
+        return opaque in folded or (local_part in folded and without(text := content.decode("utf-8", "replace"), key) != text)
+
+    return names
 
 
 def detail_without(detail: str, key: AddressKey) -> str:

@@ -14,18 +14,18 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Self, TypeVar, cast
+from typing import Protocol, Self, TypeVar, cast
 
 import aiosqlite
 
 from bounced.address import AddressKey, is_drill
-from bounced.fault import OperatorFault
+from bounced.fault import OperatorFault, OwnFault
 from bounced.incident import Act, Incident, Ruling
 from bounced.policy import Policy
 from bounced.record import AnyEvent
 from bounced.store import NoSuchIncident, Recorded, StoreFault, Tally, copies, files, incidents, ledger, lists, scrub, tables
 from bounced.store.reader import Lookups, fault_of
-from bounced.store.rows import event_row
+from bounced.store.rows import event_row, naming
 from bounced.takeover import Taken
 
 MAX_WAITING = 10_000
@@ -47,6 +47,14 @@ _Job = Callable[[sqlite3.Connection], object] | ledger.Entry
 
 # The transaction failed but the connection is sound: no room, or a lock of somebody else's.
 _PASSING = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_NOMEM}
+
+
+class Kept(Protocol):
+    """Mail that is kept as it came."""
+
+    async def forget(self, names: Callable[[bytes], bool]) -> None:
+        """Remove each message of which `names` is true. Raises OSError, OwnFault."""
+        ...
 
 
 class _Writer:
@@ -305,9 +313,10 @@ def _refuse(calls: Sequence[tuple[_Job, asyncio.Future[object]]], reason: str) -
 class SqliteStore(Lookups):
     """The store in one SQLite file. See the contract in bounced/store/__init__.py."""
 
-    def __init__(self, path: Path, claim: files.Claim, writer: _Writer, policy: Policy) -> None:
+    def __init__(self, path: Path, claim: files.Claim, writer: _Writer, policy: Policy, kept: Sequence[Kept] = ()) -> None:
         """Use `open` instead."""
         super().__init__(path)
+        self._kept = kept
         self._claim = claim
         self._closed = False
         self._writer = writer
@@ -315,8 +324,11 @@ class SqliteStore(Lookups):
         self._holds_pseudonyms: bool | None = None
 
     @classmethod
-    async def open(cls, path: Path, policy: Policy) -> Self:
-        """Open the database at `path`, or create it if it never was. Raises OperatorFault if it must not be served."""
+    async def open(cls, path: Path, policy: Policy, kept: Sequence[Kept] = ()) -> Self:
+        """Open the database at `path`, or create it if it never was. Who is forgotten is forgotten in what is `kept` beside it too.
+
+        Raises OperatorFault if it must not be served, StoreFault if it cannot be now.
+        """
         claim = files.Claim(path)
         writer = _Writer(path, claim, policy)
         try:
@@ -325,7 +337,7 @@ class SqliteStore(Lookups):
             claim.release()
             raise
         try:
-            return cls(path, claim, writer, policy)
+            return cls(path, claim, writer, policy, kept)
         except StoreFault as fault:
             await writer.close()
             claim.release()
@@ -382,7 +394,7 @@ class SqliteStore(Lookups):
         return await self._look_back(await self._shelved(lambda shelf: incidents.by_hand(shelf, provider, since, act)))
 
     async def forget(self, key: AddressKey) -> None:
-        """Erase an address from the database and its log. Raises StoreFault."""
+        """Erase an address from the database, its log, and the mail that is kept beside it. Raises StoreFault."""
         await self._writer.submit(lambda connection: tables.forget(connection, key))
         if is_drill(key):
             return  # nobody's mail speaks of it, and it is no secret
@@ -390,6 +402,11 @@ class SqliteStore(Lookups):
         while place is not None:
             place = await self._done(partial(tables.forget_mentions, key=key, after=place))
         await self._writer.empty_log()
+        try:
+            for one in self._kept:
+                await one.forget(naming(key))
+        except (OSError, OwnFault) as error:
+            raise StoreFault(f"not all of the mail that is kept could be searched: {error}") from None
 
     async def rule(self, incident: str, ruling: Ruling, *, at: int, by: str, reason: str) -> int:
         """Let all that an incident holds count, or undo all that it did. Raises NoSuchIncident, StoreFault."""

@@ -5,10 +5,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from bounced.address import AddressKey
 from bounced.guard import Watch
 from bounced.incident import Kind, joined, opened
 from bounced.outcome import Category, Disposition
 from bounced.record import AnyEvent, Cause, Hold, Standing
+from bounced.returnpath import KeyRing, ReturnPath
 from bounced.scope import EVERYWHERE
 from bounced.store.rows import (
     EventRow,
@@ -20,6 +22,7 @@ from bounced.store.rows import (
     event_row,
     incident_detail,
     incident_of,
+    naming,
     pack,
     standing_of,
     standing_row,
@@ -27,7 +30,7 @@ from bounced.store.rows import (
     watch_numbers,
     watch_of,
 )
-from tests.store.events import NEWS, NOON, blocked, bounced, complained, confirmed, delivered, noticed, released, reverted, seal, sent
+from tests.store.events import ANNA, NEWS, NOON, blocked, bounced, complained, confirmed, delivered, noticed, released, reverted, seal, sent
 
 ONE_OF_EACH: list[AnyEvent] = [
     *(bounced(1), complained(1), noticed(1), delivered(), blocked(), released(), sent(1), confirmed(), reverted()),
@@ -149,3 +152,27 @@ def test_watches_read_back_the_same() -> None:
     for unreadable in ("[", "[1,2]", '"x"'):
         with pytest.raises(RowError):
             watch_of(unreadable)
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (b"Final-Recipient: rfc822; Anna.B@Example.ORG\n", True),
+        (b"Delivered-To: b+aaaaaaaaaaaaaaaaaaaaaaa+anna.b=example.org@bounces.example.net\n", True),
+        (b"\xff\xfe <anna.b@example.org>\x80", True),
+        (b"To: joanna.b@example.org, anna.b@example.org.uk, anna.b@example.com, x-anna.b@example.org", False),
+        (b"To: Anna B at example.org", False),
+    ],
+)
+def test_mail_that_names_an_address(content: bytes, named: bool) -> None:
+    """As it is written in mail and in a return path, in any case, beside any octets; nobody's whose name is longer."""
+    assert naming(AddressKey("anna.b@example.org"))(content) is named
+
+
+def test_mail_to_an_opaque_return_path_names_its_recipient() -> None:
+    """A return path that does not name its recipient is known by its id."""
+    key = AddressKey(f"{'long.' * 9}name@example.org")
+    signed = ReturnPath(ring=KeyRing(()).rotated(b"k" * 32), scopes=(NEWS,)).sign(key, NEWS, NOON)
+    assert signed.opaque_id is not None
+    assert naming(key)(f"Delivered-To: {signed.local_part.upper()}@bounces.example.net\n".encode())
+    assert not naming(ANNA)(f"Delivered-To: {signed.local_part}@bounces.example.net\n".encode())

@@ -15,7 +15,9 @@ from types import ModuleType
 
 from bounced import cli, daemon, listen, policy, returnpath
 from bounced.address import Mailbox
+from bounced.archive import Archive
 from bounced.consult import Consult
+from bounced.maildir import Maildir
 from bounced.query import Check, Clear, Suppressed, Trouble
 from bounced.record import AnyEvent
 from bounced.store import Recorded, files, ledger
@@ -131,6 +133,16 @@ def fold_unicode() -> None:
     _replace(Mailbox, "parse", staticmethod(lambda text: parse(text.lower())))
 
 
+def keep_their_mail() -> None:
+    """Break the erasure: mail that is kept as it came is not looked at."""
+
+    async def forget(*_: object) -> None:
+        pass
+
+    for kept in (Maildir, Archive):
+        _replace(kept, "forget", forget)
+
+
 FAULTS = {
     fault.__name__: fault
     for fault in (
@@ -145,6 +157,7 @@ FAULTS = {
         read_the_deaf,
         write_twice,
         fold_unicode,
+        keep_their_mail,
     )
 }
 
