@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import assert_never
 
-from bounced.outcome import Disposition, Outcome
+from bounced.outcome import UNMATCHED, Disposition, Outcome
 from bounced.outcome.causes import causes
-from bounced.outcome.judge import UNMATCHED, Hit, judge_feedback, weigh
+from bounced.outcome.judge import Hit, judge_feedback, weigh
 from bounced.outcome.ruleset import RuleSet
 from bounced.report import Action, AutomaticReply, Automation, DeliveryReport, FeedbackReport, RecipientStatus, Report, Unrecognized
 from bounced.report.reader import read

@@ -77,6 +77,7 @@ PLANTS = {
     "another store knows aiosqlite": ("bounced.store.memory", "import aiosqlite", "aiosqlite"),
     "listen knows aiosmtpd": ("bounced.listen", "from aiosmtpd.smtp import SMTP", "aiosmtpd"),
     "the reader knows flufl": ("bounced.report.reader", "from flufl.bounce import scan_message", "flufl"),
+    "what answers questions knows the rules": ("bounced.consult", "import bounced.outcome.ruleset", "bounced.outcome.ruleset"),
     "an import inside a function": ("bounced.policy", "def late():\n    import time", "time"),
 }
 
@@ -101,13 +102,21 @@ def test_a_module_without_a_place_breaks_a_contract(tmp_path: Path) -> None:
     assert "stray" in result.stdout
 
 
-def loads_rich(module: str) -> bool:
-    """Tell whether importing a module loads rich, which structlog takes up where it is loaded, with 8 MiB of tracebacks in colour."""
-    ran = subprocess.run([sys.executable, "-c", f"import sys, {module}; print('rich' in sys.modules)"], capture_output=True, check=True)
-    return ran.stdout == b"True\n"
+def loads(module: str, library: str) -> bool:
+    """Tell whether importing a module loads a library."""
+    command = [sys.executable, "-c", f"import sys, {module}; print({library!r} in sys.modules)"]
+    return subprocess.run(command, capture_output=True, check=True).stdout == b"True\n"
 
 
 def test_no_command_loads_rich_before_it_runs() -> None:
     """The daemon is started by the command line: what a command loads at its top, the daemon carries for ever."""
-    assert not loads_rich("bounced.cli")
-    assert loads_rich("rich.progress")
+    # structlog takes up rich where it is loaded, with 8 MiB of tracebacks in colour.
+    assert not loads("bounced.cli", "rich")
+    assert loads("rich.progress", "rich")
+
+
+def test_no_daemon_loads_http_before_it_has_such_a_door() -> None:
+    """Who takes bounces, and is asked for no metrics, does not carry the libraries of HTTP."""
+    for library in ("starlette", "uvicorn"):
+        assert not loads("bounced.daemon.taking", library)
+        assert loads("bounced.http", library)

@@ -130,7 +130,7 @@ def test_names_do_not_collide_with_sympa() -> None:
 
 def test_reload_is_offered_if_the_daemon_can() -> None:
     """The unit sends HUP for a reload exactly if the daemon takes HUP: else `systemctl reload` would end it."""
-    handled = "SIGHUP" in (_UNITS.parent / "bounced" / "daemon.py").read_text()
+    handled = "SIGHUP" in (_UNITS.parent / "bounced" / "daemon" / "serving.py").read_text()
     assert ("ExecReload" in _read(_UNITS / "bounced.service")["Service"]) is handled
 
 

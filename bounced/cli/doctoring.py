@@ -102,7 +102,7 @@ def _names(config_file: Path, settings: Config, nameserver: str | None) -> Itera
 
 
 def _drill(config_file: Path, settings: Config) -> Iterable[Finding]:
-    from bounced.daemon import rules_of  # noqa: PLC0415 - see running._serve
+    from bounced.daemon.files import rules_of  # noqa: PLC0415 - see running._serve
     from bounced.doctor.drill import Places, drilled  # noqa: PLC0415
 
     def asking(method: str, path: str, words: Mapping[str, str]) -> dict[str, Any]:

@@ -45,7 +45,7 @@ def unmatched(config_file: Path, paths: Sequence[str], json_: bool) -> None:
 
 def _unmatched_among(config_file: Path, paths: Sequence[str]) -> Answer:
     """Answer as the daemon does, for messages."""
-    from bounced.outcome.judge import UNMATCHED  # noqa: PLC0415 - see _explained
+    from bounced.outcome import UNMATCHED  # noqa: PLC0415 - see _explained
     from bounced.outcome.similarity import sample_of, similarity_key  # noqa: PLC0415
 
     times: Counter[str] = Counter()
@@ -70,7 +70,7 @@ def _unmatched_lines(answer: Answer) -> Iterator[str]:
 
 def _explained(config_file: Path, paths: Sequence[str]) -> "Iterator[tuple[str, Explanation]]":
     """Explain each message with the operator's rules, or with ours where there is no configuration."""
-    from bounced.daemon import rules_of  # noqa: PLC0415 - see running._serve
+    from bounced.daemon.files import rules_of  # noqa: PLC0415 - see running._serve
     from bounced.explain import explain  # noqa: PLC0415
     from bounced.outcome.ruleset import RuleSet  # noqa: PLC0415
 

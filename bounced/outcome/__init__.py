@@ -7,6 +7,9 @@ from enum import StrEnum
 
 import msgspec
 
+UNMATCHED = "unmatched"
+"""The rule of an outcome to which no row had anything to say."""
+
 
 class Disposition(StrEnum):
     """Whose trouble it is, and for how long."""

@@ -17,7 +17,7 @@ from typing import NamedTuple, assert_never
 
 import msgspec
 
-from bounced.outcome import Category, Disposition, Outcome
+from bounced.outcome import UNMATCHED, Category, Disposition, Outcome
 from bounced.outcome.blocklist import blocker_of
 from bounced.outcome.fold import MAX_TEXT, fold
 from bounced.outcome.phrases import Found
@@ -25,9 +25,6 @@ from bounced.outcome.rows import Rule
 from bounced.outcome.ruleset import RuleSet
 from bounced.report import Action, FeedbackReport, RecipientStatus
 from bounced.status import Reply, StatusCode
-
-UNMATCHED = "unmatched"
-"""The rule of an outcome to which no row had anything to say."""
 
 MAX_DIAGNOSTIC = 1024
 """Characters of the text that an outcome keeps."""

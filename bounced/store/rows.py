@@ -16,7 +16,7 @@ import msgspec
 from bounced.address import AddressKey, is_drill
 from bounced.guard import Slots, Watch
 from bounced.incident import Incident
-from bounced.outcome.judge import UNMATCHED
+from bounced.outcome import UNMATCHED
 from bounced.outcome.similarity import sample_of, similarity_key
 from bounced.record import (
     AnyEvent,

@@ -13,10 +13,11 @@ import time
 from pathlib import Path
 from types import ModuleType
 
-from bounced import cli, daemon, listen, policy, returnpath
+from bounced import cli, listen, policy, returnpath
 from bounced.address import Mailbox
 from bounced.archive import Archive
 from bounced.consult import Consult
+from bounced.daemon import asking, taking
 from bounced.maildir import Maildir
 from bounced.query import Check, Clear, Suppressed, Trouble
 from bounced.record import AnyEvent
@@ -40,7 +41,7 @@ _unfinished: set[asyncio.Task[Recorded]] = set()
 
 def answer_before_commit() -> None:
     """Break promise 1: the 250 leaves while the commit is still to come."""
-    _replace(daemon, "SqliteStore", HastyStore)
+    _replace(taking, "SqliteStore", HastyStore)
 
 
 def commit_without_sync() -> None:
@@ -85,7 +86,7 @@ def call_home() -> None:
                 caller.connect_ex(("127.0.0.1", 9))
             return await super().record(event)
 
-    _replace(daemon, "SqliteStore", Talkative)
+    _replace(taking, "SqliteStore", Talkative)
 
 
 def clear_in_trouble() -> None:
@@ -96,12 +97,13 @@ def clear_in_trouble() -> None:
             answer, lasts = super().check_lasting(question)
             return (Clear() if isinstance(answer, Trouble) else answer), lasts
 
-    _replace(daemon, "Consult", Careless)
+    _replace(asking, "Consult", Careless)
 
 
 def believe_any_clock() -> None:
     """Break what clock.py is for: time is what the system shows, whatever it shows."""
-    _replace(daemon, "_CLOCK", time.time)
+    for part in (asking, taking):
+        _replace(part, "CLOCK", time.time)
 
 
 def lose_releases() -> None:
