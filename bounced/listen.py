@@ -81,7 +81,7 @@ class Replies:
 
     def keep(self, kind: str, replies: Mapping[bytes, bytes]) -> None:
         """Keep replies that were made since `current` was asked: a commit between makes them forgotten the sooner."""
-        if self._of is None:
+        if self._of is None or not replies:
             return
         kept = self._replies.setdefault(kind, {})
         if len(kept) >= _MOST_REPLIES:

@@ -187,3 +187,11 @@ def test_they_are_bounded() -> None:
     kept = replies.current("x")
     assert len(kept) <= _MOST_REPLIES
     assert all(b"%d" % number in kept for number in range(3 * _MOST_REPLIES - _MOST_REPLIES // 2, 3 * _MOST_REPLIES))
+
+
+async def test_a_stream_that_nobody_declared_is_kept_nowhere(reader: Counting, tmp_path: Path) -> None:
+    """Whoever asks about one made-up stream after the other has us remember none of them."""
+    async with query_door(consult_over(reader), tmp_path / "l", "line") as door:
+        for number in range(20):
+            assert (await asked(tmp_path / "l", f"checks_made-up-{number}\n{LIVE}\n".encode())).startswith(b"trouble ")
+        assert door.replies._replies == {}
