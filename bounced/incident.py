@@ -27,6 +27,12 @@ MAX_DOMAINS = 50
 QUIET = 86_400
 """Seconds without another of its kind after which an incident closes by itself; an outage closes by its guard."""
 
+MOST_REFUSED = 100
+"""Refusals that are open at once, each by its subject: strangers' texts may name any list. Further ones are one incident."""
+
+MORE = "more lists"
+"""The subject of these."""
+
 _CERTAIN = 7
 _PRIOR = 60
 # exp(-7) is 1 in 1,100. Sixty deliveries are taken to have gone before the first refusal, since those are not counted.
@@ -138,9 +144,10 @@ def refusal_subject(event: Bounced) -> str | None:
     return f"{blocker.name} {blocker.ours}" if blocker.ours else blocker.name
 
 
-def refused(incident: Incident | None, event: Bounced) -> Incident | None:
-    """Join a refusal to the open incident of its subject, or open one. None for a bounce in which nobody refuses us."""
-    subject, blocker = refusal_subject(event), event.outcome.blocker
+def refused(incident: Incident | None, event: Bounced, subject: str | None = None) -> Incident | None:
+    """Join a refusal to the open incident of its subject, or of MORE, or open one. None for a bounce in which nobody refuses us."""
+    blocker = None if subject == MORE else event.outcome.blocker
+    subject = subject or refusal_subject(event)
     if subject is None:
         return None
     now = incident or replace(opened(Kind.REFUSED, subject, event.at), ours=blocker.ours if blocker else None)

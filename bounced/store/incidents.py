@@ -13,7 +13,22 @@ from msgspec.structs import replace
 
 from bounced.address import AddressKey, is_drill
 from bounced.guard import Closed, Holding, Opened, Watch, learn, observe, settle
-from bounced.incident import Act, Backlog, Incident, Kind, Ruling, accepted, is_flood, joined, opened, refusal_subject, refused, settled
+from bounced.incident import (
+    MORE,
+    MOST_REFUSED,
+    Act,
+    Backlog,
+    Incident,
+    Kind,
+    Ruling,
+    accepted,
+    is_flood,
+    joined,
+    opened,
+    refusal_subject,
+    refused,
+    settled,
+)
 from bounced.outcome import Disposition
 from bounced.policy import Effect, Policy, established
 from bounced.record import AddressRecord, AnyEvent, Bounced, Confirmed, Delivered, Noticed, Reverted
@@ -136,7 +151,9 @@ def told(shelf: Shelf, event: AnyEvent) -> tuple[Incident, ...]:
     match event:
         case Bounced() if (subject := refusal_subject(event)) is not None:
             found = shelf.open_incidents(Kind.REFUSED, subject)
-            incident = refused(found[0] if found else None, event)
+            if not found and len(shelf.open_incidents(Kind.REFUSED)) >= MOST_REFUSED:
+                subject, found = MORE, shelf.open_incidents(Kind.REFUSED, MORE)
+            incident = refused(found[0] if found else None, event, subject)
             if incident is not None:
                 shelf.put_incident(incident)
             return () if found or incident is None else (incident,)

@@ -10,8 +10,8 @@ import pytest
 from msgspec.structs import replace
 
 from bounced.address import AddressKey
-from bounced.incident import QUIET, Kind, Ruling
-from bounced.outcome import Disposition
+from bounced.incident import MORE, MOST_REFUSED, QUIET, Kind, Ruling
+from bounced.outcome import Blocker, Disposition
 from bounced.policy import Policy, fold
 from bounced.record import AnyEvent, Bounced, Cause, Confirmed, Reverted
 from bounced.scope import EVERYWHERE
@@ -300,6 +300,22 @@ async def test_a_start_that_forgets_the_rest_is_found_out(tmp_path: Path, monkey
     """Control: where nobody remembers what is yet to be held, addresses stay blocked after the kill."""
     monkeypatch.setattr(incidents, "unfinished", lambda _: None)
     assert await held_after_a_kill(tmp_path, 2) == list(range(15, 30))
+
+
+async def test_strangers_open_only_so_many_incidents(store: Store) -> None:
+    """A text may name any list: of many that are named at once the last are one incident; neither alarms nor open ones have no end."""
+    refusal = bounced(1, Disposition.BLOCKED)
+    turned = []
+    for mail in range(MOST_REFUSED + 40):
+        outcome = replace(refusal.outcome, blocker=Blocker(name=f"list{mail}.example", ours="192.0.2.1"))
+        turned += (await store.record(replace(bounced(mail, Disposition.BLOCKED, at=NOON + mail), outcome=outcome))).turned
+    incidents_ = {one.subject: one.count for one in store.incidents()}
+    assert len(turned) == len(incidents_) == MOST_REFUSED + 1
+    assert incidents_[MORE] == 40
+    assert (await store.record(replace(bounced(900, Disposition.BLOCKED, at=NOON + 900), outcome=outcome))).turned == ()
+    again = replace(refusal.outcome, blocker=Blocker(name="list3.example", ours="192.0.2.1"))
+    await store.record(replace(bounced(901, Disposition.BLOCKED, at=NOON + 901), outcome=again))
+    assert [one.count for one in store.incidents() if one.subject in {MORE, "list3.example 192.0.2.1"}] in ([41, 2], [2, 41])
 
 
 async def test_refusals_are_one_incident_until_mail_is_accepted(store: Store) -> None:

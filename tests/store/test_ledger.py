@@ -83,6 +83,7 @@ async def test_what_comes_together_counts_as_one_after_the_other(together: int, 
 
 async def test_what_waits_unwritten_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Control: if an outage that opens in a batch did not have the rest of it written first, its first verdicts would go on to block."""
-    monkeypatch.setattr(ledger._Ledger, "bounces_since", ledger.tables.Shelf.bounces_since)
+    for look in ("places_since", "bounces_since"):
+        monkeypatch.setattr(ledger._Ledger, look, getattr(ledger.tables.Shelf, look))
     with pytest.raises(AssertionError):
         await test_what_comes_together_counts_as_one_after_the_other(400, tmp_path)
