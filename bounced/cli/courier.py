@@ -55,6 +55,7 @@ class Courier:
         self._host, self._port = (str(place), None) if isinstance(place, Path) else place
         self._domains = frozenset(settings.return_path.domains)
         self._recipient = recipient
+        self._most = settings.smtp.max_message
         self._unread = unread
         self._own = threading.local()
         self._sessions: list[smtplib.SMTP] = []
@@ -94,7 +95,8 @@ class Courier:
             return Fate.UNREADABLE, ""
         # The null one in all but what gateways and automatic replies send.
         reverse_path = next((address for address in found_addresses(headers.get(b"return-path")) if address.isascii()), "")
-        content = _LINE_END.sub(b"\r\n", found.content)
+        # As much as the daemon keeps of a message; with the dots that are doubled it stays below the SIZE that it takes.
+        content = _LINE_END.sub(b"\r\n", found.content)[: self._most]
         try:
             return self._send(reverse_path, recipient, content)
         except (smtplib.SMTPServerDisconnected, OSError):

@@ -8,7 +8,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from enum import StrEnum
 from pathlib import Path
 
@@ -85,15 +85,14 @@ class _Journal:
     """The names of what is done, one a line of a file; without a file, none."""
 
     def __init__(self, path: Path | None) -> None:
-        try:
-            self._file = None if path is None else path.open("a+", encoding="utf-8")
-        except OSError as error:
-            raise OperatorFault(f"cannot write {path}: {error.strerror}", "choose another file for what is done") from None
+        self._path = path
         self._names: set[str] = set()
         self.skipped = 0
-        if self._file is not None:
-            self._file.seek(0)
-            self._names.update(line.rstrip("\n") for line in self._file)
+        with self._told():
+            self._file = None if path is None else path.open("a+b", buffering=0)
+            if self._file is not None:
+                self._file.seek(0)
+                self._names.update(self._file.readall().decode("utf-8", "replace").split("\n"))
 
     def rest(self, messages: Iterator[Found]) -> Iterator[Found]:
         """Leave out what is done."""
@@ -106,10 +105,18 @@ class _Journal:
     def note(self, name: str) -> None:
         """Write down that a message is done."""
         if self._file is not None:
-            self._file.write(f"{plain(name)}\n")
-            self._file.flush()
+            with self._told():
+                self._file.write(f"{plain(name)}\n".encode())
 
     def close(self) -> None:
         """Let go of the file."""
         if self._file is not None:
             self._file.close()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            hint = "Make room or choose another file for what is done, and ingest the same again: nothing counts twice."
+            raise OperatorFault(f"cannot write {self._path}: {error.strerror}", hint) from None

@@ -1,13 +1,14 @@
 """Bounces that lie in files, taken in by the command `ingest`."""
 
 import json
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.system.daemon import Daemon, alive
+from tests.system.daemon import PROJECT, Daemon, alive
 from tests.system.mail import MAILBOX_FULL, NO_SUCH_USER, Session, report
 
 
@@ -124,6 +125,25 @@ def test_what_cannot_be_read_or_written_is_named(daemon: Daemon, tmp_path: Path)
         done = daemon.run("ingest", *map(str, asked))
         assert (done.returncode, done.stdout) == (code, "")
         assert done.stderr.startswith(f"bounced: {told}")
+
+
+def test_a_disk_that_fills_while_it_is_noted_is_named(daemon: Daemon, tmp_path: Path, need_program: Callable[[str], str]) -> None:
+    """Where no more can be noted, it is one line and exit code 78; what was taken is, and taken again it counts no more."""
+    (tmp_path / "mbox").write_bytes(mbox([returned(daemon, f"unnoted{number}@example.org") for number in range(9)]))
+    command = daemon.command("ingest", "--resume", str(tmp_path / "done"), str(tmp_path / "mbox"))
+    # The kernel lets the file grow to so many octets, and no further.
+    done = subprocess.run([need_program("prlimit"), "--fsize=100", *command], capture_output=True, text=True, check=False, cwd=PROJECT)
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr.startswith(f"bounced: cannot write {tmp_path}/done: File too large\n")
+    assert suppressed(daemon, "unnoted0@example.org") == [True]
+
+
+def test_a_bounce_larger_than_any_is_taken_by_its_beginning(tmp_path: Path) -> None:
+    """What the daemon would cut off a mail that came by SMTP is not sent, so that none is refused for its size."""
+    with alive(settings={"smtp": {"max_message": "64KiB"}}) as daemon:
+        (tmp_path / "large").write_bytes(returned(daemon, "large@example.org") + b".\n" * 100_000)
+        assert daemon.tell("ingest", str(tmp_path / "large")) == "1 taken"
+        assert suppressed(daemon, "large@example.org") == [True]
 
 
 def test_kept_mail_is_read_again() -> None:
