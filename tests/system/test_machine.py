@@ -6,6 +6,7 @@ Collected by `make acceptance` alone (see conftest): it builds the package, boot
 import re
 import shutil
 import subprocess
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -165,6 +166,26 @@ def test_the_journal_has_fields(machine: Machine) -> None:
     look = "journalctl --no-pager -q -o cat BOUNCED_RCPT=ada@example.org BOUNCED_EVENT=bounce.bounced"
     until(lambda: "category=no-such-user" in machine.run(look).stdout, "the line in the journal")
     assert "bounce.bounced" in machine.tell(f"journalctl --no-pager -q -o cat MESSAGE_ID={message_id('bounce.bounced')}")
+
+
+def test_mail_that_arrived_is_told_by_the_unit_that_follows_the_log(machine: Machine) -> None:
+    """The unit of docs/PROTOCOLS.md tells of a mail that Postfix delivered to whom it was signed for, also after a kill of the daemon."""
+    page = (PROJECT / "docs" / "PROTOCOLS.md").read_text()
+    (block,) = re.findall(r"`/etc/systemd/system/bounced-follow[.]service`:\n\n((?: {4}.*\n)+)", page)
+    machine.tell(f"cat > /etc/systemd/system/bounced-follow.service <<'END'\n{textwrap.dedent(block)}END")
+    machine.tell("systemctl daemon-reload; systemctl enable --now bounced-follow")
+    look = "journalctl --no-pager -q -o cat -u bounced-follow"
+    for person in ("root@localhost", "nobody@localhost"):
+        machine.tell(f"bounced block {person} --reason test")
+        # Of one to somebody else than it was signed for nothing is told.
+        machine.tell(f'printf "Subject: news\n\nGood news.\n" | sendmail -f "$(bounced sign other@localhost)" {person}')
+        machine.tell(f'printf "Subject: news\n\nGood news.\n" | sendmail -f "$(bounced sign {person})" {person}')
+        until(lambda person=person: f"noted: {person}" in machine.run(look).stdout, "the word of the mail")  # type: ignore[misc]
+        assert machine.run(look).stdout.count(f"noted: {person}") == 1
+        assert "delivered" in machine.tell(f"bounced why {person}")
+        machine.tell("systemctl kill --signal=KILL --kill-who=main bounced bounced-query")
+        until(lambda: machine.run(f"bounced check {DEAD}").returncode == 1, "answers")
+    assert restarts(machine, "bounced-follow") == "0"
 
 
 def test_a_journal_that_does_not_read_stops_nobody(machine: Machine) -> None:

@@ -32,6 +32,7 @@ FAIL_OPEN = main_cf("postfix/policy-open.cf")
 FAIL_CLOSED = main_cf("postfix/policy-closed.cf")
 MAP = main_cf("postfix/access.cf")
 RESTRICTIONS = "smtpd_recipient_restrictions"
+OUTSIDE = {"mynetworks": "192.0.2.0/24", "smtpd_relay_restrictions": ""}
 
 
 @dataclass
@@ -125,6 +126,8 @@ def town(request: pytest.FixtureRequest, place: Path, need_postfix: None) -> Ite
         "closed": FAIL_CLOSED,
         "news": {RESTRICTIONS: FAIL_OPEN[RESTRICTIONS].replace("try_limit=1", "try_limit=1, policy_context=news")},
         "socketmap": MAP,
+        # For whom the client is a stranger, and with nothing beside the block.
+        **{f"outside-{of}": {**block, **OUTSIDE} for of, block in {"policy": FAIL_OPEN, "closed": FAIL_CLOSED, "map": MAP}.items()},
     }
     with founded(place / request.param, request.param, doors, {"lmtp_send_xforward_command": "yes"}) as one:
         yield one
@@ -297,6 +300,13 @@ def test_with_the_daemon_down_each_door_does_what_its_recipe_promises(town: Town
         town.daemon.start()
     assert town.refusal("policy", dead).startswith("550")
     assert town.refusal("socketmap", dead).startswith("550")
+
+
+def test_a_block_refuses_no_mail_that_comes_in(town: Town, name: Callable[[str], str]) -> None:
+    """With a block pasted as it is, strangers still mail our own domains, and nobody else's by us."""
+    for door in ("outside-policy", "outside-closed", "outside-map"):
+        assert town.refusal(door, town.daemon.tell("sign", name("live"))) == ""
+        assert town.refusal(door, name("live")).startswith("554 5.7.1 ")
 
 
 def test_with_the_daemon_hung_policy_has_a_limit_and_a_map_has_none(place: Path, need_postfix: None, name: Callable[[str], str]) -> None:
