@@ -457,6 +457,7 @@ async def test_a_list_is_taken_over_as_if_one_by_one(store: Store) -> None:
     await store.record(blocked(strangers[7], scope=NEWS))
     await store.record(released(strangers[8], at=NOON - 50))
     mixed = [*reversed(strangers[20:]), strangers[30], strangers[0], ANNA]
+    digits = [AddressKey(f"{number}@example.org") for number in range(4)]
     blocks = [
         listed(*reversed(strangers[:20]), cause=Cause.COMPLAINT),
         Taken(EVERYWHERE, Cause.HARD, "no-such-user", None, mixed, [None if n % 2 else NOON - n for n in range(len(mixed))]),
@@ -465,6 +466,7 @@ async def test_a_list_is_taken_over_as_if_one_by_one(store: Store) -> None:
         listed(strangers[2], scope=NEWS),
         listed(AddressKey("short@example.org"), AddressKey('"a \\\\ b"@example.org'), AddressKey("\u00fc@example.org"), until=NOON + 100),
         listed(AddressKey("old@example.org"), AddressKey("young@example.org"), since=-62_135_596_800),
+        Taken(EVERYWHERE, Cause.HARD, "no-such-user", None, digits, [-62_135_596_800, NOON + 9, None, 0]),
     ]
     events = [
         imported(block, key, since, at=NOON, by="olga", source=LIST)
