@@ -314,7 +314,7 @@ def _recalled(spell: Callable[[str, _Scalar], str]) -> Callable[[Line, frozenset
     def words(event: Line, leave_out: frozenset[str]) -> list[str]:
         return [
             known(name, value)
-            if type(value) in _TAME or (type(value) is str and len(value) < _SHORTEST_TOKEN)
+            if (type(value) is str and len(value) < _SHORTEST_TOKEN) or type(value) in _TAME
             else spell(name, _tamed(value))
             for name, value in event.items()
             if name not in leave_out
