@@ -264,7 +264,8 @@ class Session(SMTP):
         """Do what a command line says; `more` tells that the client did not wait for the reply."""
         verb, _, argument = line.removesuffix(b"\r").partition(b" ")
         verb = verb.upper()
-        if more and (verb in LAST_IN_GROUP or not self._dialogue.may_pipeline):
+        dialogue = self._dialogue
+        if more and (verb in LAST_IN_GROUP or not dialogue.may_pipeline):
             self._end("no-smtp" if self._is_no_smtp(verb) else "unasked-pipelining")
             return
         if self._overlong or len(line) > _MAX_LINE:
@@ -274,14 +275,15 @@ class Session(SMTP):
             answer = reply.BARE_LF
         else:
             try:
-                answer = self._dialogue.answer(verb, argument)
+                answer = dialogue.answer(verb, argument)
             except Exception as error:  # noqa: BLE001  # whatever it is, it is ours, and the client may try again
                 answer = self._fault(error)
-        if answer[0] >= _TRANSIENT and self._is_no_smtp(verb):
+        leads_nowhere = answer[0] >= _TRANSIENT
+        if leads_nowhere and self._is_no_smtp(verb):
             self._end("no-smtp")
             return
         self._replies.append(answer)
-        if answer[0] >= _TRANSIENT or verb not in _PRODUCTIVE:
+        if leads_nowhere or verb not in _PRODUCTIVE:
             self._count(answer)
         if verb in _CONSEQUENT and self._state is _OPEN:
             self._follow(answer)
