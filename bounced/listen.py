@@ -34,8 +34,8 @@ TIMED = 16
 _COMMA = ord(",")
 _READ = 4096
 _LEAST_READ = 512
-_SHARES = 8
-"""So many busy connections may read 4 KiB in a turn; where there are more, they share as much."""
+_AT_ONCE = 4
+"""Connections that have more to be read go on in their order, so many in a turn of the loop."""
 _MOST_UNSENT = 16384
 _BACKLOG = 1024
 _MOST_REPLIES = 16_384
@@ -112,8 +112,8 @@ class QueryDoor:
                 metrics.LOOKUPS.count((protocol, result), 0)
         self.reads = 0
         self.share = _READ
-        self.waiting = 0
-        """Connections that have read their share of this turn; `share` is that of the next one, in octets."""
+        """Octets that the next one may read."""
+        self._queue: deque[_Connection] = deque()
         self._servers: list[asyncio.AbstractServer] = []
         self._connections: set[_Connection] = set()
         self._emptied = asyncio.Event()
@@ -161,6 +161,24 @@ class QueryDoor:
         self._connections.add(connection)
         return True
 
+    @property
+    def busy(self) -> bool:
+        """Tell whether more connections wait for their turn than go on in one."""
+        return len(self._queue) > _AT_ONCE
+
+    def queue(self, connection: "_Connection") -> None:
+        """Let a connection read on when those before it have."""
+        self._queue.append(connection)
+        if len(self._queue) == 1:
+            asyncio.get_running_loop().call_soon(self._turn)
+
+    def _turn(self) -> None:
+        for _ in range(min(_AT_ONCE, len(self._queue))):
+            self._queue[0].next_turn()
+            self._queue.popleft()
+        if self._queue:
+            asyncio.get_running_loop().call_soon(self._turn)
+
     def forget(self, connection: "_Connection") -> None:
         """Count a connection out."""
         self._connections.discard(connection)
@@ -185,6 +203,8 @@ class _Connection(asyncio.BufferedProtocol):
         self._finished = False  # its last answer is sent
         self._eof = False  # nothing more is to be asked
         self._unsent = False  # the peer does not take its answers
+        self._queued = False  # it reads on in its turn
+        self._had_turn = False
         self._progress = self._loop.time()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -201,10 +221,9 @@ class _Connection(asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
         door = self._door
-        door.share = _READ
-        if door.waiting <= _SHARES:
-            return door.scratch
-        door.share = max(_LEAST_READ, _SHARES * _READ // door.waiting)
+        # Who asks only now, while others wait, may be one of hundreds who do so in this turn.
+        door.share = _READ if self._had_turn or not door.busy else _LEAST_READ
+        self._had_turn = False
         return door.scratch[: door.share]
 
     def buffer_updated(self, nbytes: int) -> None:
@@ -213,9 +232,9 @@ class _Connection(asyncio.BufferedProtocol):
         octets = bytes(door.scratch[:nbytes])
         if nbytes == door.share:
             # There is more, and uvloop would read up to 32 times before it turns to another connection.
-            door.waiting += 1
+            self._queued = True
             self._transport.pause_reading()
-            self._loop.call_soon(self._next_turn)
+            door.queue(self)
         codec = self._socketmap
         if codec is not None and not self._finished and self._task is None and (replies := self._replies(codec, octets)) is not None:
             self._send(replies)
@@ -382,16 +401,17 @@ class _Connection(asyncio.BufferedProtocol):
         if self._finished:
             self._transport.close()
 
-    def _next_turn(self) -> None:
-        self._door.waiting -= 1
+    def next_turn(self) -> None:
+        """Read on."""
+        self._queued, self._had_turn = False, True
         if self._task is None and not self._transport.is_closing():
             self._go_on()
 
     def _go_on(self) -> None:
-        """Read on, unless the connection is to end or the peer has to read first."""
+        """Read on, unless the connection is to end, the peer has to read first, or others are before it."""
         if self._eof:
             self._transport.close()
-        elif not self._unsent:
+        elif not self._unsent and not self._queued:
             self._transport.resume_reading()
 
     def _idle(self) -> None:
