@@ -3,9 +3,9 @@
     python -m benchmarks.store [--records N] [--addresses N] [--delay MILLISECONDS] [--only WHAT]
 
 Prints JSON lines: records/s and CPU per record with 1, 50 and 500 callers; syncs per record; the longest commit, and how long the log
-gets; what a record and a lookup cost in a store of so many addresses, against an almost empty one; octets per address; seconds to open.
-Rounds of both sides alternate, and medians are printed with their spread. Syncs are counted, and delayed if asked, by strace. `--only` is
-one of throughput, syncs, commits, size.
+gets; how long bounces wait while a guard opens that has many verdicts to hold; what a record and a lookup cost in a store of so many
+addresses, against an almost empty one; octets per address; seconds to open. Rounds of both sides alternate, and medians are printed with
+their spread. Syncs are counted, and delayed if asked, by strace. `--only` is one of throughput, syncs, commits, opening, size.
 """
 
 import argparse
@@ -22,11 +22,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import aiosqlite
+from msgspec import structs
 
 from bounced.address import AddressKey
 from bounced.outcome import Category, Disposition, Outcome
 from bounced.policy import Policy
-from bounced.record import Bounced
+from bounced.record import Bounced, Delivered
 from bounced.scope import EVERYWHERE, Scope
 from bounced.store import StoreFault, files, rows, tables
 from bounced.store.sqlite import SqliteStore
@@ -205,6 +206,43 @@ async def timed(path: Path, records: int, held: bool) -> dict[str, float]:
     }  # fmt: skip
 
 
+def opening(records: int) -> None:
+    """Let a guard open that has so many verdicts to hold, in the midst of as many bounces of others, and time who comes meanwhile."""
+    with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as place:
+        say(what="a guard opens", verdicts=records, **asyncio.run(opened_guard(Path(place) / "bounced.db", records)))
+
+
+async def opened_guard(path: Path, records: int) -> dict[str, float]:
+    """Return what the bounce waited at which the guard opened, what holding the rest took, and the longest wait of a bounce meanwhile."""
+    store = await SqliteStore.open(path, Policy(outage_least=records))
+    begin = event(0).at
+    dead = [structs.replace(event(number), provider="google", at=begin + 86_400 * 20) for number in range(records)]
+    others = [structs.replace(event(records + number), provider="other", at=begin + 86_400 * 20) for number in range(records)]
+    living = [Delivered(at=begin + 86_400 * 19, key=one.key, scope=one.scope, by="mailer") for one in dead]
+    await store.record(structs.replace(event(10 * records), provider="google"))
+    for events in (living, dead[:-1], others):
+        await drive(store.record, 500, events)
+    began = time.perf_counter()
+    turned = (await store.record(dead[-1])).turned
+    first = time.perf_counter() - began
+    assert [incident.subject for incident in turned] == ["google"], "no guard opened"
+    settling = asyncio.create_task(store.settle(begin + 86_400 * 20))
+    waits: list[float] = []
+    while not settling.done():
+        began_one = time.perf_counter()
+        await store.record(event(20 * records + len(waits)))
+        waits.append(time.perf_counter() - began_one)
+    (incident,) = store.incidents()
+    assert incident.count == records
+    await store.close()
+    whole = time.perf_counter() - began
+    return {
+        "opening_ms": round(first * 1e3, 1),
+        "all_held_after_s": round(whole, 1),
+        "longest_wait_meanwhile_ms": round(max(waits) * 1e3, 1),
+    }
+
+
 def fill(path: Path, addresses: int) -> None:
     """Fill a store with blocked addresses, each with its event, in the order in which the database grows by itself."""
     claim = files.Claim(path)
@@ -315,7 +353,7 @@ def main() -> None:
     parser.add_argument("--records", type=int, default=20_000)
     parser.add_argument("--addresses", type=int, default=1_000_000)
     parser.add_argument("--delay", type=int, default=8)
-    parser.add_argument("--only", choices=["throughput", "syncs", "commits", "size"])
+    parser.add_argument("--only", choices=["throughput", "syncs", "commits", "opening", "size"])
     parser.add_argument("--round", nargs=4, help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.round:
@@ -326,6 +364,7 @@ def main() -> None:
         "throughput": lambda: throughput(chosen.records),
         "syncs": lambda: syncs(chosen.records // 4, chosen.delay),
         "commits": lambda: commits(chosen.records * 4),
+        "opening": lambda: opening(chosen.records),
         "size": lambda: sizes(chosen.records, chosen.addresses),
     }
     for name, measure in parts.items():

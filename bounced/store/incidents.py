@@ -58,8 +58,8 @@ _FLOODS = (
     _Flood(Kind.COMPROMISED, "signed mail", ("genuine",), least=1_000, days=TALLY_DAYS, known=28),
 )
 _DROPPED_AT_ONCE = 500
-LOOKED_AT_ONCE = 250
-"""Events from before an outage that one transaction looks at: 50 ms if all are held. Bounces are committed in between."""
+LOOKED_AT_ONCE = 100
+"""Events from before an outage that one transaction looks at: 20 ms if all are held. Bounces are committed in between."""
 Places = tuple[int, int]
 """Where events stand: after the first number, up to the second."""
 _DAY = 86_400
