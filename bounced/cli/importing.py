@@ -56,7 +56,7 @@ def import_(  # noqa: PLR0917 - click names them
     """Take over the suppression lists of others. CSV, JSON and plain lists, recognized by their columns."""
     stream = _stream(config_file, scope)
     with ExitStack() as stack:
-        reject = csv.writer(stack.enter_context(rejects.open("w", newline=""))).writerow if rejects else None
+        reject = csv.writer(stack.enter_context(rejects.open("w", encoding="utf-8", newline=""))).writerow if rejects else None
         if reject:
             reject(("file", "line", "reason", "row"))
         run = _Run(stream, source, dry_run, reject)

@@ -24,7 +24,7 @@ def rules_of(config: Config) -> RuleSet:
     if directory is None:
         return rules
     try:
-        return rules.with_rules({path.name: path.read_text() for path in sorted(directory.glob("*.toml"))})
+        return rules.with_rules({path.name: path.read_text("utf-8") for path in sorted(directory.glob("*.toml"))})
     except (OSError, UnicodeDecodeError) as error:
         raise OperatorFault(f"cannot read the rules in {directory}: {error}", "check rules.directory") from error
     except RuleError as error:

@@ -145,6 +145,19 @@ def test_a_wrong_configuration_ends_every_command_with_78(tmp_path: Path) -> Non
         assert "Traceback" not in done.stderr
 
 
+def test_files_are_utf_8_whatever_the_locale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the locale knows ASCII alone, rules of the operator's and lists of others are read and written as everywhere."""
+    for name, value in {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}.items():
+        monkeypatch.setenv(name, value)
+    rule = "[[rule]]\nid = 'ours'\ncategory = 'mailbox-full'\nphrases = ['受信箱が一杯だ']\nexample = '552 受信箱が一杯だ'\n"
+    (tmp_path / "own.toml").write_text(rule, encoding="utf-8")
+    (tmp_path / "list").write_text("ann@example.org\nMüller\n", encoding="utf-8")
+    with alive(settings={"rules": {"directory": str(tmp_path)}}) as daemon:
+        daemon.tell("config", "check")
+        daemon.tell("import", str(tmp_path / "list"), "--rejects", str(tmp_path / "rejects"))
+    assert "Müller" in (tmp_path / "rejects").read_text(encoding="utf-8")
+
+
 def test_the_configuration_can_be_checked_and_shown(tmp_path: Path) -> None:
     """`config check` says good, `config show -n` what differs from the defaults, `config reference` every setting."""
     idle = Daemon(tmp_path)
