@@ -182,7 +182,7 @@ def pages_of_csv(lines: Iterable[str], rows_of_each: int) -> Iterator[Page]:
     while rows := list(islice(reader, rows_of_each)):
         begin, ended = ended, reader.line_num
         line: Sequence[int] = range(begin + 1, ended + 1) if ended - begin == len(rows) else _ends(rows, begin)
-        if not all(rows) or any(cells[0][:1] == "#" for cells in rows):
+        if not all(rows) or "#" in {cells[0][:1] for cells in rows}:
             told = [place for place, cells in enumerate(rows) if cells and not (cells[0].startswith("#") and "@" not in cells[0])]
             rows, line = [rows[place] for place in told], [line[place] for place in told]
         if form is None and rows:
