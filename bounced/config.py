@@ -6,7 +6,6 @@ is to set.
 """
 
 import dataclasses
-import difflib
 import os
 import re
 import textwrap
@@ -20,7 +19,7 @@ from bounced.fault import OperatorFault
 from bounced.outcome import Category
 from bounced.outcome.causes import causes
 from bounced.policy import Policy, Treatment
-from bounced.settings import CATEGORIES, TREATMENTS, Config, Kind, shown
+from bounced.settings import CATEGORIES, TREATMENTS, Config, Kind, nearest, shown
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,11 +220,11 @@ def _line(text: str, section: str, name: str | None) -> int | None:
 def _meant(section: str, name: str | None) -> str:
     """Suggest what was meant by an unknown section or setting."""
     if name is None:
-        near = difflib.get_close_matches(section, _SECTIONS, 1)
+        near = nearest(section, _SECTIONS)
         homes = [near[0]] if near else [path for path in _BY_PATH if path.partition(".")[2] == section]
     else:
         names = {setting.name: path for path, setting in _BY_PATH.items() if setting.section == section}
-        near = difflib.get_close_matches(name, names, 1)
+        near = nearest(name, names)
         homes = [names[near[0]]] if near else [path for path in _BY_PATH if path.partition(".")[2] == name]
     return f"; did you mean {homes[0]}?" if homes else ""
 

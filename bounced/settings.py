@@ -7,12 +7,11 @@ One way to write each thing. A duration is a number and a unit in quotes: s, m, 
 A path is absolute or relative to the directory of the main file, also in conf.d. An empty text turns off what can be turned off.
 """
 
-import difflib
 import ipaddress
 import json
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -57,6 +56,14 @@ def _text(value: object, form: str) -> str:
     if any(ord(char) < 0x20 or 0x7F <= ord(char) < 0xA0 for char in value):
         raise ValueError(f"expected {form}, and a control character stands in it")
     return value
+
+
+def nearest(word: str, words: Iterable[str]) -> list[str]:
+    """Return the one of some words that was meant by another, if any is like it."""
+    # Imported late: a daemon that has started never needs it.
+    from difflib import get_close_matches  # noqa: PLC0415
+
+    return get_close_matches(word, list(words), 1)
 
 
 def shown(value: object) -> str:
@@ -253,7 +260,7 @@ def _treated(itself: Effect, actions: tuple[Effect, ...]) -> Kind:
         found: dict[str, Any] = {"action": itself}
         for name, content in value.items():
             if name not in words:
-                near = difflib.get_close_matches(name, words, 1) or [", ".join(words)]
+                near = nearest(name, words) or [", ".join(words)]
                 raise ValueError(f"{shown(name)} is no word of it; did you mean {near[0]}?")
             try:
                 found[name] = words[name].read(content, directory)
