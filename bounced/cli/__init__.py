@@ -6,6 +6,7 @@ running daemon it asks on its HTTP socket. Exit codes are those of sysexits(3); 
 
 import os
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import NoReturn
 
@@ -28,6 +29,9 @@ DEFAULT_CONFIG = "/etc/bounced/bounced.toml"
 
 def main() -> NoReturn:
     """Run the command, and turn every fault into one line on standard error and an exit code."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        # What strangers wrote may be more than a terminal's alphabet.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         # Without standalone mode click returns the code of ctx.exit() instead of raising it.
         sys.exit(cli.main(standalone_mode=False) or 0)

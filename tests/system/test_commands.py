@@ -17,7 +17,7 @@ import pytest
 
 from bounced import __version__
 from tests.system.daemon import DOMAIN, PROJECT, Daemon, alive
-from tests.system.mail import MAILBOX_FULL, Session, bring, report
+from tests.system.mail import MAILBOX_FULL, Failure, Session, bring, report
 from tests.system.waiting import until
 
 
@@ -155,6 +155,12 @@ def test_files_are_utf_8_whatever_the_locale(tmp_path: Path, monkeypatch: pytest
     with alive(settings={"rules": {"directory": str(tmp_path)}}) as daemon:
         daemon.tell("config", "check")
         daemon.tell("import", str(tmp_path / "list"), "--rejects", str(tmp_path / "rejects"))
+        failure = Failure("5.2.2", "552 5.2.2 受信箱が一杯だ")
+        bring(daemon.smtp, daemon.sign("ann@example.org", int(time.time())), [report("ann@example.org", failure)])
+        assert "受信箱" in daemon.tell("why", "ann@example.org")
+        # A terminal of Western Europe.
+        monkeypatch.setenv("PYTHONIOENCODING", "latin-1")
+        assert "\\u53d7" in daemon.tell("why", "ann@example.org")
     assert "Müller" in (tmp_path / "rejects").read_text(encoding="utf-8")
 
 
