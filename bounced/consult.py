@@ -93,7 +93,7 @@ class Consult:
             return Trouble("this scope is not declared in the configuration"), False
         try:
             key = _key(question.recipient)
-            return self._told(key, question.scope, self._store.blocking(key))
+            return self._told(key, question.scope, self._store.blocking(key), self.now())
         except AddressError:
             return _CLEAR, True
         except StoreFault as fault:
@@ -128,27 +128,27 @@ class Consult:
 
     def block_of(self, key: AddressKey, scope: Scope) -> Standing | None:
         """Return what keeps mail of a stream from an address, also from a forgotten one; None means clear. Raises StoreFault."""
-        return self._block(key, scope, self._store.blocking(key))[0]
+        return self._block(key, scope, self._store.blocking(key), self.now())[0]
 
     def _told_of_many(self, keys: Sequence[AddressKey], scope: Scope) -> Sequence[_Told]:
         """Answer for all addresses but those that are clear until the next commit. Raises StoreFault."""
         found = self._store.blocking_of_many(keys)
-        each = self._store.any_forgotten()
-        return [(place, *self._told(key, scope, found.get(key, ()))) for place, key in enumerate(keys) if each or key in found]
+        each, now = self._store.any_forgotten(), self.now()
+        return [(place, *self._told(key, scope, found.get(key, ()), now)) for place, key in enumerate(keys) if each or key in found]
 
-    def _told(self, key: AddressKey, scope: Scope, standings: Sequence[Standing]) -> tuple[Suppressed | Clear, bool]:
+    def _told(self, key: AddressKey, scope: Scope, standings: Sequence[Standing], now: int) -> tuple[Suppressed | Clear, bool]:
         """Answer for an address with these standings, and tell whether that lasts until the next commit. Raises StoreFault."""
-        block, lasts = self._block(key, scope, standings)
+        block, lasts = self._block(key, scope, standings, now)
         return (_CLEAR if block is None else _suppressed(self._text, block.cause, block.category, (block.since or 0) // 86400)), lasts
 
-    def _block(self, key: AddressKey, scope: Scope, standings: Sequence[Standing]) -> tuple[Standing | None, bool]:
+    def _block(self, key: AddressKey, scope: Scope, standings: Sequence[Standing], now: int) -> tuple[Standing | None, bool]:
         """Return `block_of` an address with these standings, and whether it lasts until the next commit. Raises StoreFault."""
-        block = first_block(standings, scope, self.now()) if standings else None
+        block = first_block(standings, scope, now) if standings else None
         # After its own name: who is forgotten between the two stands under his pseudonym by now.
         if block is None and self._store.any_forgotten():
             for name in self._return_path.ring.pseudonyms(key):
                 standings = [*standings, *self._store.blocking(name)]
-            block = first_block(standings, scope, self.now())
+            block = first_block(standings, scope, now)
         # Without a standing that has a cause nothing begins by itself.
         return block, not standings if block is None else block.until is None and block.rests_until is None
 

@@ -12,6 +12,7 @@ answers than addresses knows that the daemon died.
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import assert_never
 
 from bounced.query import Answer, Answers, Check, CheckMany, Clear, Garbled, Question, Sign, SignedPath, Suppressed, Trouble
@@ -94,13 +95,18 @@ def reply_lines(answers: Answers) -> list[bytes]:
 def _reply(answer: Suppressed | Clear | Trouble) -> bytes:
     match answer:
         case Suppressed(text=text):
-            return f"suppressed {text}".encode("ascii", "replace")
+            return _suppressed(text)
         case Clear():
             return b"clear"
         case Trouble(reason=reason):
             return f"trouble {reason}".encode("ascii", "replace")
         case _:
             assert_never(answer)
+
+
+@lru_cache(maxsize=4096)
+def _suppressed(text: str) -> bytes:
+    return f"suppressed {text}".encode("ascii", "replace")
 
 
 _TOO_LONG = Garbled(f"the line is longer than {MAX_REQUEST} octets")

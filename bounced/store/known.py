@@ -76,9 +76,9 @@ class Filter:
 
     def which_may_hold(self, addresses: Sequence[_Address]) -> Sequence[_Address]:
         """Return those that `may_hold` tells of."""
-        octets, mask = self.octets, self.mask >> 3
-        first = [one for one in addresses if octets[(value := hash(one)) >> 3 & mask] >> (value & 7) & 1]
-        return [one for one in first if self.may_hold(one)]
+        octets, mask, shift = self.octets, self.mask, self._shift
+        first = [one for one in addresses if octets[(place := hash(one) & mask) >> 3] >> (place & 7) & 1]
+        return [one for one in first if octets[(place := hash(one) >> shift & mask) >> 3] >> (place & 7) & 1]
 
 
 class Known:
