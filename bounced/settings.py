@@ -148,7 +148,8 @@ def _word(form: str, pattern: str) -> Kind:
 def _list(form: str, least: int, item: Callable[[str], object]) -> Kind:
     def read(value: object, _: Path) -> tuple[object, ...]:
         if not isinstance(value, list):
-            raise ValueError(f"expected a list of {form}, not {shown(value)}")  # noqa: TRY004  a Kind raises ValueError
+            written = f", written [{shown(value)}]" if isinstance(value, str) else ""
+            raise ValueError(f"expected a list of {form}{written}, not {shown(value)}")  # noqa: TRY004  a Kind raises ValueError
         items = tuple(item(_text(one, form)) for one in value)
         if len(items) < least:
             raise ValueError(f"expected a list of {form}, and it is empty")

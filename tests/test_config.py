@@ -206,6 +206,12 @@ def test_what_is_missing_is_told(tmp_path: Path) -> None:
         load(tmp_path)
 
 
+def test_one_value_instead_of_a_list_is_told_how_to_write_it(tmp_path: Path) -> None:
+    """Who forgets the brackets is shown them around his own word."""
+    (problem,) = _problems(tmp_path, '[return_path]\ndomains = "b.example"\n')
+    assert problem == "bounced.toml:2: return_path.domains: expected a list of domains, written ['b.example'], not 'b.example'"
+
+
 def test_a_category_is_a_table_inline_or_of_its_own(tmp_path: Path) -> None:
     """A category's treatment is written in the section or as a table; what is left out is as the category is by itself."""
     table = _load(tmp_path, _GOOD + '[category.mailbox-full]\nthreshold = 3\nexpiry = "90d"\ngrowth = 2\n')

@@ -24,8 +24,12 @@ def rules_of(config: Config) -> RuleSet:
     if directory is None:
         return rules
     try:
-        return rules.with_rules({path.name: path.read_text("utf-8") for path in sorted(directory.glob("*.toml"))})
+        # glob() finds nothing where there is no directory, or none that may be read: rules would be missed in silence.
+        return rules.with_rules({path.name: path.read_text("utf-8") for path in sorted(directory.iterdir()) if path.suffix == ".toml"})
     except (OSError, UnicodeDecodeError) as error:
-        raise OperatorFault(f"cannot read the rules in {directory}: {error}", "check rules.directory") from error
+        raise OperatorFault(
+            f"cannot read the rules in {directory}: {error}",
+            "Check rules.directory, and whether the daemon's user may read it; empty it for our rules alone.",
+        ) from error
     except RuleError as error:
         raise OperatorFault(str(error), f"mend the rows in {directory}") from error
