@@ -29,6 +29,7 @@ from bounced.returnpath import KeyRing
 from bounced.scope import DEFAULT_SCOPE, EVERYWHERE
 from bounced.store import Tally
 from bounced.store.memory import MemoryStore
+from bounced.store.sqlite import SqliteStore
 from tests.asking import DEAD, LIVE, NEWS, NOW, bound, consult_over, http_door, return_path, with_dead
 
 LONG = "a-local-part-that-does-not-fit-into-a-return-path-" + "x" * 20 + "@remote.test"
@@ -607,3 +608,27 @@ async def test_problems_are_those_of_rfc_9457(ask: Asker) -> None:
         },
     )
     assert (await ask.get("/openapi.json")) == (await ask.get("/v1/openapi.json"))
+
+
+async def test_copies_that_nobody_reads_do_not_fill_the_disk(tmp_path: Path) -> None:
+    """Each copy of the database lies on the disk until it was read: while two do, a third is 503, until a reader of theirs goes."""
+    store = await SqliteStore.open(tmp_path / "bounced.db", Policy())
+    consult = consult_over(store)
+    await asyncio.gather(*(consult.block(f"user{number}@remote.test", EVERYWHERE, by="me", reason="x" * 5_000) for number in range(600)))
+    async with http_door(consult, tmp_path / "http"):
+
+        async def begun() -> tuple[bytes, asyncio.StreamWriter]:
+            reader, writer = await asyncio.open_unix_connection(tmp_path / "http", limit=64)
+            writer.write(b"GET /v1/backup HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            return (await reader.readline())[9:12], writer
+
+        readers = [await begun() for _ in range(3)]
+        assert [status for status, _ in readers] == [b"200", b"200", b"503"]
+        readers[0][1].transport.abort()
+        status = b"503"
+        while status == b"503":
+            status, writer = await begun()
+            readers.append((status, writer))
+        for _, writer in readers:
+            writer.transport.abort()
+    await store.close()

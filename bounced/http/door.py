@@ -16,7 +16,8 @@ import struct
 from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import cache, partial
 from http import HTTPStatus
-from typing import Any
+from typing import Any, BinaryIO
+from weakref import WeakSet
 
 import msgspec
 import structlog
@@ -39,6 +40,7 @@ _PIECE = 1 << 18
 _BODY_SECONDS = 10.0
 _MAX_CONNECTIONS = 256
 _IDLE_SECONDS = 60
+_MOST_COPIES = 2
 
 
 class HttpDoor:
@@ -139,7 +141,7 @@ _METRICS = Route("/metrics", _tell_metrics, methods=["GET"])
 def _app(consult: Consult, log: Any) -> Starlette:
     routes = [Route(each.path, partial(_serve, consult, log, each), methods=[each.method]) for each in OPERATIONS]
     routes += [
-        Route("/v1/backup", partial(_backup, consult), methods=["GET"]),
+        Route("/v1/backup", partial(_backup, consult, WeakSet()), methods=["GET"]),
         Route("/v1/openapi.json", _describe, methods=["GET"]),
         Route("/openapi.json", _describe, methods=["GET"]),
         _METRICS,
@@ -165,12 +167,20 @@ async def _serve(consult: Consult, log: Any, operation: Operation, request: Requ
         return _refused(Refused(HTTPStatus.SERVICE_UNAVAILABLE, "an internal error", "Ask again later; the log says more."))
 
 
-async def _backup(consult: Consult, request: Request) -> Response:
-    """Give a copy of the database, octet by octet."""
+async def _backup(consult: Consult, copies: WeakSet[BinaryIO], request: Request) -> Response:
+    """Give a copy of the database, octet by octet; `copies` are those that are being read, and lie on the disk until they were."""
+    others = Refused(HTTPStatus.SERVICE_UNAVAILABLE, "other copies of the database are being read", "Ask again later.")
+    if _open(copies) >= _MOST_COPIES:
+        return _refused(others)
     try:
         copy = await consult.backup(by=_by(request))
     except OwnFault as fault:
         return _refused(Refused(HTTPStatus.SERVICE_UNAVAILABLE, str(fault), "Ask again later."))
+    if _open(copies) >= _MOST_COPIES:
+        # They were made while this one waited.
+        copy.close()
+        return _refused(others)
+    copies.add(copy)
 
     async def octets() -> AsyncIterator[bytes]:
         with copy:
@@ -178,6 +188,10 @@ async def _backup(consult: Consult, request: Request) -> Response:
                 yield piece
 
     return StreamingResponse(octets(), media_type="application/vnd.sqlite3")
+
+
+def _open(copies: WeakSet[BinaryIO]) -> int:
+    return sum(not copy.closed for copy in copies)
 
 
 async def _words(operation: Operation, request: Request) -> Asked:
