@@ -20,10 +20,12 @@ DEAD, LIVE = "gone@receiver.example", "live@receiver.example"
 
 
 @pytest.mark.parametrize(
-    ("block", "fault"),
-    [("opensmtpd/filter-open.conf", ""), ("opensmtpd/filter-closed.conf", "451 4.3.0 suppression list not available")],
+    ("release", "block", "fault"),
+    [
+        ("opensmtpd", "opensmtpd/filter-open.conf", ""),
+        ("opensmtpd7", "opensmtpd/filter-closed.conf", "451 4.3.0 suppression list not available"),
+    ],
 )
-@pytest.mark.parametrize("release", ["opensmtpd", "opensmtpd7"])
 def test_the_filter_refuses_and_fails_as_it_says(
     release: str, block: str, fault: str, place: Path, need_mailer: Callable[[str], Path]
 ) -> None:

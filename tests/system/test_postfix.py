@@ -498,7 +498,7 @@ def test_a_hung_transport_map_holds_all_mail(place: Path, need_postfix: None, na
             session.putcmd("mail", "from:<news@sender.example>")
             assert session.sock is not None
             # Longer than the limits of the other recipes.
-            early, _, _ = select.select([session.sock], [], [], 4)
+            early, _, _ = select.select([session.sock], [], [], 3)
             assert not early
             assert not town.remote.taken
             town.daemon.signal(signal.SIGCONT)
