@@ -93,7 +93,8 @@ class Server:
     def __init__(self, name: str) -> None:
         self.name = name
         if name == "smtp-sink":
-            self.port = 20_000 + os.getpid() % 20_000
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                self.port = free.getsockname()[1]
             program = shutil.which("smtp-sink", path="/usr/sbin:/usr/local/sbin:/usr/bin")
             assert program
             user = ["-u", "nobody"] if os.geteuid() == 0 else []
