@@ -13,7 +13,7 @@ from bounced.outcome import Disposition
 from bounced.policy import Policy
 from bounced.record import AnyEvent
 from bounced.scope import EVERYWHERE
-from bounced.store import Recorded, Store, ledger
+from bounced.store import Recorded, Store, incidents, ledger
 from bounced.store.memory import MemoryStore
 from bounced.store.sqlite import SqliteStore
 from tests.store.events import NEWS, NOON, blocked, bounced, complained, delivered, noticed, released, sent
@@ -47,6 +47,12 @@ def course(seed: int) -> Sequence[AnyEvent]:
         )
     outage = [dead(5_000 + number, user(100 + number), NOON + 400) for number in range(60)]
     return [*events[:_OUTAGE], *outage, *events[_OUTAGE:]]
+
+
+@pytest.fixture(autouse=True)
+def _opens_in_one_portion(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a guard that opens hold all it has to at once: what is recorded between two portions is answered before the later one."""
+    monkeypatch.setattr(incidents, "LOOKED_AT_ONCE", 10_000)
 
 
 async def told(store: Store, events: Sequence[AnyEvent], together: int) -> tuple[list[Recorded], list[object]]:
