@@ -94,20 +94,26 @@ def main() -> int:
     place = Path(file)
     kept = json.loads(place.read_text()) if place.exists() else {"next": "0", "owed": []}
     owed = {address: {0} for address in kept["owed"]}
+    # What else happens in the second in which a block began looks like its beginning.
+    told: dict[str, int] = kept.get("told", {})
     while True:
         feed = ask("GET", f"/v1/events?after={kept['next']}")
         happened = {**begins(feed["events"]), **owed}
         failed = []
         for block in blocks(happened, stream[0] if stream else "default"):
-            if not happened[block["address"]] & {0, block["since"]}:
+            address, since = block["address"], block["since"]
+            if not happened[address] & {0, since} or told.get(address) == since:
                 continue  # it began at another time, and is told there
             try:
                 tell(base, block)
+                told[address] = since
             except (OSError, ValueError, KeyError) as error:
-                failed.append(block["address"])
-                print(f"{block['address']}: {error}", file=sys.stderr)
+                failed.append(address)
+                print(f"{address}: {error}", file=sys.stderr)
         # What could not be told is tried once a run, after the feed: a server that is down is not asked for each page.
-        kept = {"next": feed["next"], "owed": [*(kept["owed"] if not owed else []), *failed]}
+        newest = feed["events"][-1]["at"] if feed["events"] else 0
+        told = {address: since for address, since in told.items() if since >= newest}
+        kept = {"next": feed["next"], "owed": [*(kept["owed"] if not owed else []), *failed], "told": told}
         owed = {}
         place.with_suffix(".new").write_text(json.dumps(kept))
         place.with_suffix(".new").replace(place)
