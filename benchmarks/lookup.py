@@ -26,7 +26,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import cycle
@@ -99,6 +99,19 @@ def grow(database: Path, addresses: int) -> None:
         keys = sorted(address(number) for number in range(first, addresses))
         insert = f"INSERT INTO standing VALUES ({', '.join('?' * len(columns))})"
         connection.executemany(insert, ((*row[:place], key, *row[place + 1 :]) for key in keys))
+
+
+@contextmanager
+def together(pids: Collection[int]) -> Iterator[None]:
+    """Keep who asks and who answers on one core: else a question takes thrice as long wherever the kernel puts them on two, by chance."""
+    before = {pid: os.sched_getaffinity(pid) for pid in (0, *pids)}
+    for pid, cores in before.items():
+        os.sched_setaffinity(pid, {min(cores)})
+    try:
+        yield
+    finally:
+        for pid, cores in before.items():
+            os.sched_setaffinity(pid, cores)
 
 
 @contextmanager
@@ -342,7 +355,8 @@ def measure(directory: Path, rounds: int, seconds: float, pids: dict[str, int]) 
             if "checks" in name:
                 alone[name].append(statistics.median(streamed(asked[name], seconds)))
                 continue
-            alone[name].append(statistics.median(one(asked[name], seconds)))
+            with together(pids.values()):
+                alone[name].append(statistics.median(one(asked[name], seconds)))
             if name in _PEERS or name in [peer for peer, *_ in _PEERS.values()]:
                 answers, microseconds = many(asked[name], 50, seconds, pids["redis" if "redis" in name else "query"])
                 rate[name].append(answers)
@@ -507,7 +521,8 @@ def main() -> None:
         grow(directory / "bounced.db", given.addresses)
         with daemon(directory) as query, redis(directory, given.addresses) as peer:
             measure(directory, given.rounds, given.seconds, {"query": query, "redis": peer})
-            libraries(directory, given.rounds, given.seconds)
+            with together([query, peer]):
+                libraries(directory, given.rounds, given.seconds)
             tables(directory, given.rounds)
             busy(5 * given.seconds)
 

@@ -186,6 +186,7 @@ def test_mail_that_arrived_is_told_by_the_unit_that_follows_the_log(machine: Mac
         machine.tell("systemctl kill --signal=KILL --kill-who=main bounced bounced-query")
         until(lambda: machine.run(f"bounced check {DEAD}").returncode == 1, "answers")
     assert restarts(machine, "bounced-follow") == "0"
+    machine.tell("systemctl disable --now bounced-follow; rm /etc/systemd/system/bounced-follow.service")
 
 
 def test_a_journal_that_does_not_read_stops_nobody(machine: Machine) -> None:
