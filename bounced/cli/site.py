@@ -27,6 +27,8 @@ Ask = Callable[[str, str, Mapping[str, object], float], Answer]
 """Asks the daemon: method, path, words, and the seconds to wait. Raises Fault."""
 
 _COOKIE = "bounced"
+_SHOWN_ON = {"address": "/address", "id": "/incident"}
+"""The page of whom a form is about, by the name of its field."""
 _SHOWN = Path(__file__).parent / "pages"
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -50,10 +52,10 @@ def pages(asker: Ask, key: str) -> ASGIApp:
                 Route("/incident", shown.incident),
                 Route("/backscatter", shown.backscatter),
                 Route("/unmatched", shown.unmatched),
-                Route("/release", shown.release, methods=["POST"]),
-                Route("/block", shown.block, methods=["POST"]),
-                Route("/confirm", partial(shown.rule, "confirm"), methods=["POST"]),
-                Route("/revert", partial(shown.rule, "revert"), methods=["POST"]),
+                Route("/release", partial(shown.tell, "release", "address"), methods=["POST"]),
+                Route("/block", partial(shown.tell, "block", "address"), methods=["POST"]),
+                Route("/confirm", partial(shown.tell, "confirm", "id"), methods=["POST"]),
+                Route("/revert", partial(shown.tell, "revert", "id"), methods=["POST"]),
                 Route("/style.css", _style),
             ],
             exception_handlers={Fault: _told, HTTPStatus.NOT_FOUND: _told},
@@ -110,8 +112,7 @@ class _Pages:
     def blocks(self, request: Request) -> Response:
         asked = given(**{name: request.query_params.get(name) for name in ("cause", "scope", "after")})
         found = self._get("list", **asked)
-        further = urlencode({**asked, "after": found["next"]}) if found["next"] else None
-        return _page("blocks.html", title="Blocks", blocks=found["blocks"], further=further, asked=asked)
+        return _page("blocks.html", title="Blocks", blocks=found["blocks"], further=_further(asked, found), asked=asked)
 
     def incidents(self, _: Request) -> Response:
         return _page("incidents.html", title="Incidents", incidents=self._get("incidents")["incidents"])
@@ -119,8 +120,7 @@ class _Pages:
     def incident(self, request: Request) -> Response:
         asked = given(id=request.query_params.get("id"), after=request.query_params.get("after"))
         found = self._get("incident", **asked)
-        further = urlencode({**asked, "after": found["next"]}) if found["next"] else None
-        return _page("incident.html", title=found["incident"]["id"], further=further, **found)
+        return _page("incident.html", title=found["incident"]["id"], further=_further(asked, found), **found)
 
     def backscatter(self, _: Request) -> Response:
         return _page("backscatter.html", title="Backscatter", **self._get("backscatter"))
@@ -128,22 +128,18 @@ class _Pages:
     def unmatched(self, _: Request) -> Response:
         return _page("unmatched.html", title="Unmatched", **self._get("unmatched"))
 
-    async def release(self, request: Request) -> Response:
-        return await self._tell("release", await _form(request, "address"))
-
-    async def block(self, request: Request) -> Response:
-        return await self._tell("block", await _form(request, "address"))
-
-    async def rule(self, ruling: str, request: Request) -> Response:
-        return await self._tell(ruling, await _form(request, "id"))
+    async def tell(self, what: str, whom: str, request: Request) -> Response:
+        words = await _form(request, whom)
+        await run_in_threadpool(self._ask, "POST", f"/v1/{what}", words, LONG_SECONDS)
+        return RedirectResponse(f"{_SHOWN_ON[whom]}?{urlencode({whom: words[whom]})}", HTTPStatus.SEE_OTHER, _HEADERS)
 
     def _get(self, what: str, **words: str) -> Answer:
         return self._ask("GET", f"/v1/{what}", words, LONG_SECONDS)
 
-    async def _tell(self, what: str, words: dict[str, str]) -> Response:
-        await run_in_threadpool(self._ask, "POST", f"/v1/{what}", words, LONG_SECONDS)
-        back = ("/address", "address") if "address" in words else ("/incident", "id")
-        return RedirectResponse(f"{back[0]}?{urlencode({back[1]: words[back[1]]})}", HTTPStatus.SEE_OTHER, _HEADERS)
+
+def _further(asked: Mapping[str, str], found: Answer) -> str | None:
+    """Return the query of the page after this one; None where there is none."""
+    return urlencode({**asked, "after": found["next"]}) if found["next"] else None
 
 
 async def _form(request: Request, whom: str) -> dict[str, str]:
