@@ -19,6 +19,15 @@ from tests.system.waiting import PATIENCE, until
 DEAD, LIVE = "gone@receiver.example", "live@receiver.example"
 
 
+def the_living_alone_get_their_mail(opensmtpd: OpenSmtpd, remote: Refuser) -> None:
+    """A mail by SMTP and one by sendmail(1) arrive; sendmail(1) refuses one to the blocked."""
+    send(opensmtpd.address, SENDER, LIVE)
+    assert opensmtpd.submit("script@sender.example", LIVE) == 0
+    assert opensmtpd.submit("script@sender.example", DEAD) == 70
+    taken = [(SENDER, LIVE), ("script@sender.example", LIVE)]
+    until(lambda: sorted(remote.taken) == taken, "the two mails", shown=opensmtpd.room.log)
+
+
 @pytest.mark.parametrize(
     ("release", "block", "fault"),
     [
@@ -41,11 +50,7 @@ def test_the_filter_refuses_and_fails_as_it_says(
         opensmtpd.start()
         daemon.tell("block", DEAD, "--reason", "a test")
         assert refusal(opensmtpd.address, DEAD).startswith("550 5.7.1 recipient is on the suppression list (manual, manual, ")
-        send(opensmtpd.address, SENDER, LIVE)
-        assert opensmtpd.submit("script@sender.example", LIVE) == 0
-        assert opensmtpd.submit("script@sender.example", DEAD) == 70
-        taken = [(SENDER, LIVE), ("script@sender.example", LIVE)]
-        until(lambda: sorted(remote.taken) == taken, "the two mails", shown=opensmtpd.room.log)
+        the_living_alone_get_their_mail(opensmtpd, remote)
 
         daemon.signal(signal.SIGSTOP)
         assert refusal(opensmtpd.address, LIVE) == fault
@@ -74,11 +79,7 @@ def test_the_table_refuses_and_fails_closed(place: Path, need_mailer: Callable[[
         opensmtpd.start()
         daemon.tell("block", DEAD, "--reason", "a test")
         assert refusal(opensmtpd.address, DEAD).startswith("550 Invalid recipient")
-        send(opensmtpd.address, SENDER, LIVE)
-        assert opensmtpd.submit("script@sender.example", LIVE) == 0
-        assert opensmtpd.submit("script@sender.example", DEAD) == 70
-        taken = [(SENDER, LIVE), ("script@sender.example", LIVE)]
-        until(lambda: sorted(remote.taken) == taken, "the two mails", shown=opensmtpd.room.log)
+        the_living_alone_get_their_mail(opensmtpd, remote)
         daemon.signal(signal.SIGSTOP)
         assert refusal(opensmtpd.address, LIVE).startswith("451 ")
         daemon.kill()
